@@ -12,6 +12,7 @@ import ast
 import difflib
 import hashlib
 import inspect
+import itertools
 import json
 import re
 import textwrap
@@ -104,7 +105,7 @@ def attribute_docs(schema: type) -> dict[str, str]:
         if not is_dataclass(cls):
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-        for statement, following in zip(body, body[1:], strict=False):
+        for statement, following in itertools.pairwise(body):
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
                 if is_text and isinstance(following.value.value, str):
