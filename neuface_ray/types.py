@@ -19,6 +19,19 @@ import numpy as np
 
 POSE_SIZE = 15
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
+# The 52 facial actions of Apple's ARKit (`ARFaceAnchor.BlendShapeLocation`), in alphabetical order.
+ARKIT_NAMES: tuple[str, ...] = tuple(
+    """
+    browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft
+    cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight
+    eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft
+    eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft
+    mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight
+    mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft
+    mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft
+    noseSneerRight tongueOut
+    """.split()
+)
 
 
 @dataclass(frozen=True)
