@@ -30,7 +30,7 @@ ARKIT_NAMES: tuple[str, ...] = tuple(
     mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft
     mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft
     noseSneerRight tongueOut
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 
