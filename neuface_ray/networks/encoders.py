@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..geometry.rotations import matrix_to_rotvec, rotation_6d_to_matrix
-from ..types import POSE_SIZE
-from .resnet import ResNet50
+from neuface_ray.geometry.rotations import matrix_to_rotvec, rotation_6d_to_matrix
+from neuface_ray.networks.resnet import ResNet50
+from neuface_ray.types import POSE_SIZE
 
 DECA_PARTS = {"shape": 100, "tex": 50, "exp": 50, "pose": 6, "cam": 3, "light": 27}
 

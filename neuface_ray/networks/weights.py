@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import ModelFileError
-from .encoders import DECA_PARTS, CompactEncoder, DecaEncoder, EmocaEncoder, Encoder
+from neuface_ray.errors import ModelFileError
+from neuface_ray.networks.encoders import DECA_PARTS, CompactEncoder, DecaEncoder, EmocaEncoder, Encoder
 
 ENCODERS = ("compact", "deca", "emoca")
 _OBTAIN = {
