@@ -1,0 +1,143 @@
+"""What a fit is judged by: decoded head parameters against everything that was observed of a clip.
+
+Direct fitting and NeuFace minimise this one function; they differ in what moves, the parameters themselves or the weights
+of an encoder that predicts them (NeuFace, Eq. 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuface_ray.fitting.losses import landmark_l1, multiview_consistency, temporal_orientation
+from neuface_ray.fitting.targets import smoothed_quaternions
+from neuface_ray.geometry.cameras import project_pinhole, project_weak, transform_points
+from neuface_ray.geometry.rotations import rotvec_to_quaternion
+from neuface_ray.geometry.visibility import fuse_views, view_confidence, view_weights
+from neuface_ray.heads import HeadModel
+from neuface_ray.heads.restrict import landmark_vertices, restrict
+from neuface_ray.types import FaceClip
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is known of a clip, as tensors: landmarks (F, V, L, 2) in crop coordinates, their weights (F, V, L), valid (F, V).
+
+    ``blendshapes`` is (F, V, 52) or None. For calibrated clips ``intrinsics`` (V, 3, 3), ``world_to_camera`` (V, 4, 4) and
+    ``image_to_crop`` (F, V, 3, 3) are given, else ``intrinsics`` is None.
+    """
+
+    landmarks: Tensor
+    weight: Tensor
+    valid: Tensor
+    scheme: str
+    blendshapes: Tensor | None
+    image_to_crop: Tensor
+    intrinsics: Tensor | None = None
+    world_to_camera: Tensor | None = None
+
+    @classmethod
+    def of(cls, clip: FaceClip, head: HeadModel, device: torch.device | str = "cpu") -> Observations:
+        """Reads a clip; points that the head has no embedding for, and frames without a face, get weight 0."""
+        embedding = head.embedding(clip.landmark_scheme)
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float32, device=device)
+
+        weight = tensor(clip.landmark_confidence) * embedding.weight.to(device) * tensor(clip.valid)[..., None]
+        cameras = [view.camera for view in clip.segment.views]
+        calibrated = all(camera is not None for camera in cameras)
+        return cls(
+            landmarks=tensor(clip.landmarks),
+            weight=weight,
+            valid=torch.as_tensor(clip.valid, device=device),
+            scheme=clip.landmark_scheme,
+            blendshapes=None if clip.blendshapes is None else tensor(clip.blendshapes),
+            image_to_crop=tensor(np.linalg.inv(clip.crop_to_image)),
+            intrinsics=tensor(np.stack([c.intrinsics for c in cameras])) if calibrated else None,
+            world_to_camera=tensor(np.stack([c.world_to_camera for c in cameras])) if calibrated else None,
+        )
+
+    @property
+    def calibrated(self) -> bool:
+        return self.intrinsics is not None
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Head parameters per frame and view; ``shape`` may be (1, 1, S) when shared. ``translation`` only when calibrated."""
+
+    shape: Tensor
+    expression: Tensor
+    pose: Tensor
+    camera: Tensor | None
+    translation: Tensor | None = None
+
+
+@dataclass
+class ObjectiveConfig:
+    """Weights of the objective's terms (defaults are NeuFace's released ones)."""
+
+    landmark: float = field(default=10.0, metadata={"help": "weight of the 2D landmark term (Eq. 2)"})
+    temporal: float = field(default=100.0, metadata={"help": "weight of the temporal orientation term (Eq. 3)"})
+    view: float = field(default=200.0, metadata={"help": "weight of the multi-view bootstrapping term (Eq. 4)"})
+    view_frames: int = field(default=5, metadata={"help": "frames that enter the multi-view term at each step"})
+    fidelity: str = field(default="paper", metadata={"help": "'paper' or 'released': which form the targets take"})
+
+
+class Objective:
+    """Evaluates the three data terms for one clip.
+
+    Only the vertices that landmarks touch are computed for the landmark term, and only the face region for the view term.
+    """
+
+    def __init__(self, head: HeadModel, seen: Observations, config: ObjectiveConfig):
+        self.seen, self.config = seen, config
+        self.landmark_head = restrict(head, landmark_vertices(head, seen.scheme))
+        self.face_head = restrict(head, head.regions["face"]) if seen.landmarks.shape[1] > 1 else None
+
+    def project(self, codes: Codes) -> Tensor:
+        """Landmarks of the coded heads in crop coordinates, (F, V, L, 2)."""
+        vertices = self.landmark_head(codes.shape, codes.expression, codes.pose)
+        points = self.landmark_head.landmarks(vertices, self.seen.scheme, pose=codes.pose)
+        if codes.translation is None:
+            return project_weak(points, codes.camera)
+        pixels = project_pinhole(points, codes.translation, self.seen.intrinsics)
+        return transform_points(pixels, self.seen.image_to_crop)
+
+    def terms(self, codes: Codes, step: int = 0) -> dict[str, Tensor]:
+        """The weighted terms by name; their sum is the objective. ``step`` chooses the frames of the view term."""
+        seen, config = self.seen, self.config
+        terms = {"landmark": config.landmark * landmark_l1(self.project(codes), seen.landmarks, seen.weight)}
+        if config.temporal > 0 and seen.landmarks.shape[0] > 1:
+            quaternion = rotvec_to_quaternion(codes.pose[..., :3])
+            target = smoothed_quaternions(quaternion, seen.valid, config.fidelity)
+            terms["temporal"] = config.temporal * temporal_orientation(quaternion, target, seen.valid)
+        if config.view > 0 and self.face_head is not None:
+            terms["view"] = config.view * self._view_term(codes, step)
+        return terms
+
+    def _view_term(self, codes: Codes, step: int) -> Tensor:
+        frames = self._frames_of_step(step)
+        shape = codes.shape if codes.shape.shape[0] == 1 else codes.shape[frames]
+        expression, pose = codes.expression[frames], codes.pose[frames]
+        root_free = torch.cat([torch.zeros_like(pose[..., :3]), pose[..., 3:]], -1)
+        canonical = self.face_head(shape, expression, root_free)
+        valid = self.seen.valid[frames]
+        with torch.no_grad():
+            posed = self.face_head(shape, expression, pose)
+            weights = view_weights(view_confidence(posed, self.face_head.faces), valid)
+        target = fuse_views(canonical, weights)
+        if self.config.fidelity == "paper":
+            target = target.detach()
+        return multiview_consistency(canonical, target, valid)
+
+    def _frames_of_step(self, step: int) -> Tensor:
+        """The random frames of a step, the same for every run."""
+        frames = self.seen.landmarks.shape[0]
+        count = min(self.config.view_frames, frames)
+        generator = torch.Generator().manual_seed(step)
+        return torch.randperm(frames, generator=generator)[:count].sort().values.to(self.seen.landmarks.device)
