@@ -1,0 +1,130 @@
+"""Reads and writes head models as one safetensors file, the format of the packaged open head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from neuface_ray.errors import ModelFileError
+from neuface_ray.heads.model import HeadModel, check_arrays
+
+ARKIT_NAMES = (
+    "browDownLeft",
+    "browDownRight",
+    "browInnerUp",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "eyeBlinkLeft",
+    "eyeBlinkRight",
+    "eyeLookDownLeft",
+    "eyeLookDownRight",
+    "eyeLookInLeft",
+    "eyeLookInRight",
+    "eyeLookOutLeft",
+    "eyeLookOutRight",
+    "eyeLookUpLeft",
+    "eyeLookUpRight",
+    "eyeSquintLeft",
+    "eyeSquintRight",
+    "eyeWideLeft",
+    "eyeWideRight",
+    "jawForward",
+    "jawLeft",
+    "jawOpen",
+    "jawRight",
+    "mouthClose",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthFunnel",
+    "mouthLeft",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthPucker",
+    "mouthRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "noseSneerLeft",
+    "noseSneerRight",
+    "tongueOut",
+)
+
+
+def load_open_head(path: str | Path | None = None) -> HeadModel:
+    """The packaged open head, or another file of the same format.
+
+    Raises:
+        ModelFileError: the file is missing, not a safetensors head model, or its arrays do not fit each other.
+    """
+    path = Path(str(files("neuface_ray") / "assets" / "open_head.safetensors")) if path is None else Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"head model {path} does not exist; `head.path` names it (the packaged one is `open_head`)")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        names = json.loads(metadata["expression_names"])
+        check_arrays(arrays, names)
+        bounded = json.loads(metadata["expression_bounded"])
+        return HeadModel(_at_full_precision(arrays), metadata["name"], metadata["version"], names, bounded)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise ModelFileError(f"{path} is not a head model in this project's safetensors format: {error}") from error
+
+
+def save_head(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    version: str,
+    expression_names: tuple[str, ...],
+    expression_bounded: bool,
+    notes: Mapping[str, str],
+) -> None:
+    """Writes a head model: bases and weights in float16, template and joints in float32, indices in int32.
+
+    Bases are displacements of millimetres, for which float16 is exact to a hundredth of a millimetre; the template is not.
+    """
+    metadata = {
+        "name": name,
+        "version": version,
+        "expression_names": json.dumps(list(expression_names)),
+        "expression_bounded": json.dumps(expression_bounded),
+        **notes,
+    }
+    save_file({key: _compact(key, value) for key, value in arrays.items()}, str(path), metadata=metadata)
+
+
+def _compact(key: str, value: np.ndarray) -> np.ndarray:
+    if np.issubdtype(value.dtype, np.floating):
+        dtype = np.float16 if key in ("shape_basis", "expression_basis") else np.float32
+    else:
+        dtype = np.uint8 if key.endswith("/valid") else np.int32
+    return np.ascontiguousarray(value.astype(dtype))
+
+
+def _at_full_precision(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        key: value.astype(np.float32 if np.issubdtype(value.dtype, np.floating) else np.int64) for key, value in arrays.items()
+    }
