@@ -1,0 +1,84 @@
+"""The dataset on disk: plain Parquet that nothing can half-write, written by many processes that may die at any moment.
+
+Writing::
+
+    output = Output.open(path, Provenance(run_id, annotator, head.id, config))    # resumes if it is there
+    for segment in output.pending(planned): ...
+    output.commit(segment, [clip_rows(clip, sequence, quality, verdict, output.provenance)])
+    output.quarantine(segment, "prepare", exception)
+    output.publish(minimum_bytes=TARGET_BYTES)      # now and then
+    output.finalise()                               # at the end: publish, dataset.json, README.md
+
+Reading: ``neuface_ray.open(path)``, or any tool that reads ``frames/*.parquet``.
+
+On disk
+-------
+::
+
+    dataset.json  README.md                   what it is, totals; derived, replaced atomically
+    frames/ clips/ vertices/ quarantine/ segments/    public Parquet files, named TABLE-SNAPSHOT-PART-CONTENTHASH.parquet
+    _staged/ab/SEGMENT.committed              one file per committed segment until it is published (not Parquet by name)
+    _snapshots/00000012.json                  which public files belong; the highest number counts
+    _attempts/ab/SEGMENT.RUN.UUID             segments begun and not finished; empty files
+    _tmp/                                     bytes that have no name yet
+
+Guarantees
+----------
+1. **Whole or absent.** All rows of a segment, in all tables, appear at one instant: when its staged file gets its name.
+2. **Once.** However many workers, retries, late workers and concurrent runs finish a segment, one of them is committed and
+   the others are told so. A committed segment outranks a quarantined one; a deleted one outranks both.
+3. **Durable.** When ``commit``, ``quarantine``, ``publish`` or ``delete`` returns, power may fail.
+4. **Exact for readers at every instant.** ``neuface_ray.open`` shows every committed row once, also during commits and
+   publishing and after a crash in the middle of either.
+5. **Exact for plain globs** over the public folders whenever no publish is under way or was interrupted; the next publish
+   (resume does one at its end, ``verify --repair`` too) completes or undoes an interrupted one. During a publish that merges
+   files a glob may see old and new ones together.
+6. **Refused, not mixed.** Rows made with another configuration, head model, seed, code or schema version do not enter.
+
+How
+---
+*Commit*: write to ``_tmp/``, fsync, ``link`` to the final name (fails if it exists: first wins), unlink, fsync the folder.
+On object stores: one conditional put. *Publish*: (1) read the view: staged files, then the newest snapshot n; (2) write the
+new public files, each atomically and durably, under names that carry n+1; (3) create snapshot n+1 exclusively: this is the
+instant that counts, and of concurrent publishers one wins; (4) remove what the snapshot made obsolete.
+
+======================================  ==============================================================================
+the process dies                        then
+======================================  ==============================================================================
+before ``link``                         nothing was committed; the bytes in ``_tmp/`` are removed after six hours
+after ``link``, before the return       committed; a retry is told so and adds nothing
+before the snapshot of a publish        readers see the old state; its files are dead and the next publish removes them
+after it, before the removals           readers see the new state; staged copies are recognised by their segment; as above
+while a reader reads                    it notices the missing file, takes the newest view and goes on with what it lacks
+while rows are deleted                  as in a publish: before the snapshot nothing is deleted, after it everything is
+======================================  ==============================================================================
+
+Scope and limits
+----------------
+POSIX file systems need hard links and an honest fsync (local disks, NFS, Lustre, GPFS); object stores need conditional puts
+(S3, GCS and compatible servers); both are checked on opening. Bit rot is detected (a sha256 for every file), not healed, except
+that lost segments can be made again. A snapshot must never be edited by hand. Attempt counts survive the death of processes
+but not of the machine. Timing columns and ``run_id`` differ between runs; all others are the same row for row if the annotator
+is deterministic. Deleting a person while a run is under way is safe, but a late worker may leave a staged file of that person
+which no reader sees and the next publish removes.
+"""
+
+from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.parquet import TARGET_BYTES
+from neuface_ray.dataset.publish import publish
+from neuface_ray.dataset.reader import MeshClip, MeshDataset
+from neuface_ray.dataset.rows import Provenance, clip_rows, segment_from_json, segment_to_json
+from neuface_ray.dataset.storage import OutputError
+
+__all__ = [
+    "TARGET_BYTES",
+    "MeshClip",
+    "MeshDataset",
+    "Output",
+    "OutputError",
+    "Provenance",
+    "clip_rows",
+    "publish",
+    "segment_from_json",
+    "segment_to_json",
+]

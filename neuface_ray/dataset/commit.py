@@ -1,0 +1,276 @@
+"""Writing a dataset from many processes at once: open or resume it, count attempts, commit or quarantine segments."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback as tracebacks
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
+from neuface_ray.dataset.schema import COMMITTED, QUARANTINED, SCHEMA_VERSION
+from neuface_ray.dataset.snapshot import Snapshot, part_outcomes, read_snapshot
+from neuface_ray.dataset.staged import (
+    Outcome,
+    check_segment_id,
+    encode,
+    list_staged,
+    parse_name,
+    shard,
+    staged_name,
+)
+from neuface_ray.dataset.storage import OutputError, Store, open_store
+from neuface_ray.errors import DataError, NeufaceError, UsageError
+from neuface_ray.types import Segment
+
+DESCRIPTOR = "dataset.json"
+_ATTEMPTS = "_attempts"
+_COMPARED = ("schema_version", "annotator", "head_model", "code_version", "seed", "model_hashes", "config")
+
+
+@dataclass
+class Output:
+    """A dataset that is being written. Cheap to pickle: open it once in the driver and send it to the workers.
+
+    The way of a segment in a worker::
+
+        if output.attempts(segment.segment_id) >= limit:
+            output.quarantine(segment, "annotate", error="worker_died", message="...")
+        else:
+            output.begin_attempt(segment.segment_id)
+            clips = prepare(segment) ...
+            output.commit(segment, [clip_rows(clip, sequence, quality, verdict, provenance) for ...])
+    """
+
+    store: Store
+    provenance: Provenance
+    _known: dict[str, Outcome] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str, provenance: Provenance, on_change: str = "refuse") -> Output:
+        """Open ``path`` for writing, or make it. The same command on the same path continues.
+
+        Args:
+            path: folder or URL; provenance: what the rows will be made with.
+            on_change: what to do if the rows that are there were made with another configuration, head model, annotator,
+                code or schema version: ``refuse`` (UsageError that shows the differences) or ``new_version`` (write to
+                ``PATH.v2``, or the first ``PATH.vN`` that is new or agrees; ``output.path`` says which).
+
+        Raises UsageError if it cannot be written or holds other rows.
+        """
+        if on_change not in ("refuse", "new_version"):
+            raise UsageError(f"on_change={on_change!r}: must be refuse or new_version")
+        base, version = str(path).rstrip("/"), 1
+        while True:
+            store = open_store(base if version == 1 else f"{base}.v{version}")
+            store.open_for_writing()
+            differences = _claim(store, provenance)
+            if not differences:
+                return cls(store, provenance)
+            if on_change == "refuse":
+                raise UsageError(
+                    f"{store.root} holds rows that were made differently:\n  " + "\n  ".join(differences) + "\nUse another "
+                    "output, restore these values, or set on_change=new_version to write beside it."
+                )
+            version += 1
+
+    @property
+    def path(self) -> str:
+        """Where it lies; pass it to ``neuface_ray.open``."""
+        return self.store.root
+
+    def __getstate__(self) -> dict:
+        return {"store": self.store, "provenance": self.provenance, "_known": None}
+
+    # What is done
+
+    def outcomes(self) -> dict[str, str]:
+        """Outcome (``committed``, ``quarantined`` or ``deleted``) of every segment that has one; call it in the driver."""
+        best = {segment_id: outcome for segment_id, outcome in self._published().items()}
+        for name, outcome in list_staged(self.store).items():
+            segment_id = parse_name(name)[0]
+            if segment_id not in best or outcome.rank > best[segment_id].rank:
+                best[segment_id] = outcome
+        # A segment may have moved from staged to published between the two listings.
+        for segment_id, outcome in self._published().items():
+            if segment_id not in best or outcome.rank > best[segment_id].rank:
+                best[segment_id] = outcome
+        return {segment_id: outcome.kind for segment_id, outcome in best.items()}
+
+    def pending(self, segments: Iterable[Segment], retry_quarantined: bool = False) -> list[Segment]:
+        """The segments that still have to be run, in the given order."""
+        done = self.outcomes()
+        skipped = {i for i, kind in done.items() if not (retry_quarantined and kind == QUARANTINED)}
+        return [segment for segment in segments if segment.segment_id not in skipped]
+
+    def is_done(self, segment_id: str) -> bool:
+        """The segment is committed (or deleted for good); quarantined ones are not done. Cheap enough for every segment."""
+        outcome = self._outcome(segment_id)
+        return outcome is not None and outcome.kind != QUARANTINED
+
+    def _outcome(self, segment_id: str) -> Outcome | None:
+        check_segment_id(segment_id)
+        found = list(list_staged(self.store, segment_id).values())
+        if self._known is None:
+            self._known = self._published()
+        if segment_id in self._known:
+            found.append(self._known[segment_id])
+        return max(found, key=lambda outcome: outcome.rank, default=None)
+
+    def _published(self) -> dict[str, Outcome]:
+        for _ in range(10):
+            try:
+                found: dict[str, Outcome] = {}
+                for part in read_snapshot(self.store).parts:
+                    found.update(part_outcomes(self.store, part))
+                return found
+            except FileNotFoundError:
+                continue  # a publisher replaced the files of the snapshot
+        raise OutputError(
+            f"{self.store.root}: a file of the newest snapshot is missing; run `python -m neuface_ray.dataset verify`"
+        )
+
+    # Attempts
+
+    def attempts(self, segment_id: str, stage: str | None = None) -> int:
+        """How often this run has begun ``stage`` of the segment (None: the stage begun most often). Read it before
+        ``begin_attempt``."""
+        prefix = f"{self._attempt_folder(segment_id)}/{segment_id}.{self.provenance.run_id}."
+        stages = [name[len(prefix) :].partition(".")[0] for name in self._attempt_names(segment_id) if name.startswith(prefix)]
+        if stage is not None:
+            return stages.count(stage)
+        return max(map(stages.count, stages), default=0)
+
+    def begin_attempt(self, segment_id: str, stage: str = "annotate") -> None:
+        """Note that a stage of the segment is begun, so that a segment that kills its workers is not tried for ever."""
+        check_segment_id(segment_id)
+        run_id, unique = self.provenance.run_id, uuid.uuid4().hex
+        self.store.touch(f"{self._attempt_folder(segment_id)}/{segment_id}.{run_id}.{stage}.{unique}")
+
+    def _attempt_names(self, segment_id: str) -> list[str]:
+        return self.store.names(self._attempt_folder(segment_id))
+
+    def _end_attempts(self, segment_id: str) -> None:
+        for name in self._attempt_names(segment_id):
+            if name.rpartition("/")[2].startswith(f"{segment_id}."):
+                self.store.remove(name)
+
+    @staticmethod
+    def _attempt_folder(segment_id: str) -> str:
+        return f"{_ATTEMPTS}/{shard(segment_id)}"
+
+    # Commits
+
+    def commit(self, segment: Segment, clips: Iterable[Rows]) -> bool:
+        """Commit everything of a segment: the results of ``clip_rows`` for each of its clips (none is allowed).
+
+        When it returns, the rows are durable and visible to readers, all of them. True if they are this call's; False if the
+        segment was committed before (by another worker, run or attempt), whose rows then stand.
+        Raises OutputError if they cannot be written (the run must stop), DataError if clip ids are repeated.
+        """
+        check_segment_id(segment.segment_id)
+        rows = _concatenated(segment, clips)
+        if self.is_done(segment.segment_id):
+            created = False
+        else:
+            outcome = Outcome(COMMITTED)
+            account = segment_row(segment, COMMITTED, rows, self.attempts(segment.segment_id), self.provenance.run_id)
+            created = self._stage(segment.segment_id, outcome, rows | account)
+        self._end_attempts(segment.segment_id)
+        return created
+
+    def quarantine(
+        self,
+        segment: Segment,
+        stage: str,
+        exception: BaseException | None = None,
+        error: str | None = None,
+        message: str | None = None,
+    ) -> bool:
+        """Give a segment up, with the reason as data; it is skipped from now on unless retried.
+
+        Pass the exception, or ``error`` (a short code) and ``message`` when there is none (a worker that died). Returns False
+        if the segment was committed meanwhile. A retry that fails again replaces the row.
+        """
+        segment_id = segment.segment_id
+        previous = self._outcome(segment_id)
+        if previous is not None and previous.kind != QUARANTINED:
+            self._end_attempts(segment_id)
+            return False
+        attempts = (previous.attempts if previous else 0) + max(self.attempts(segment_id), 1)
+        if exception is not None:
+            error = error or (exception.code if isinstance(exception, NeufaceError) else type(exception).__name__)
+            message = message or str(exception)
+        trace = "".join(tracebacks.format_exception(exception)) if exception is not None else ""
+        rows = quarantine_row(segment, stage, error or "unknown", message or "", trace, attempts, self.provenance)
+        account = segment_row(segment, QUARANTINED, {}, attempts, self.provenance.run_id)
+        created = self._stage(segment_id, Outcome(QUARANTINED, attempts), rows | account)
+        self._end_attempts(segment_id)
+        return created
+
+    def _stage(self, segment_id: str, outcome: Outcome, tables: Rows) -> bool:
+        return self.store.create(staged_name(segment_id, outcome), encode(segment_id, outcome, tables))
+
+    # The end of a run
+
+    def publish(self, minimum_bytes: int = 0) -> Snapshot:
+        """``publish`` on this dataset."""
+        from neuface_ray.dataset.publish import publish
+
+        return publish(self.store, minimum_bytes)
+
+    def finalise(self) -> dict[str, Any]:
+        """Publish everything and write ``dataset.json`` and the dataset card; returns the descriptor with its totals."""
+        from neuface_ray.dataset.card import finalise
+
+        return finalise(self.store)
+
+
+def read_descriptor(store: Store) -> dict[str, Any]:
+    """``dataset.json``. Raises UsageError if there is none or it cannot be read."""
+    try:
+        return json.loads(store.read(DESCRIPTOR))
+    except FileNotFoundError as error:
+        raise UsageError(f"{store.root} is not a dataset: it has no {DESCRIPTOR}") from error
+    except ValueError as error:
+        raise UsageError(f"{store.root}/{DESCRIPTOR} is damaged ({error}); `python -m neuface_ray.dataset verify`") from error
+
+
+def _claim(store: Store, provenance: Provenance) -> list[str]:
+    """Make the descriptor if there is none; else the differences between what made the rows and what would make new ones."""
+    wanted = {
+        "schema_version": SCHEMA_VERSION,
+        "annotator": provenance.annotator,
+        "head_model": provenance.head_model,
+        "code_version": provenance.code_version,
+        "seed": provenance.seed,
+        "model_hashes": provenance.model_hashes,
+        "config_hash": provenance.config_hash,
+        "config": json.loads(json.dumps(provenance.config)),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    if not store.exists(DESCRIPTOR):
+        store.create(DESCRIPTOR, json.dumps(wanted, indent=2).encode())
+    found = read_descriptor(store)
+    return [line for key in _COMPARED for line in _differences(key, found.get(key), wanted[key])]
+
+
+def _differences(key: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for k in sorted(old.keys() | new.keys()) for line in _differences(f"{key}.{k}", old.get(k), new.get(k))]
+    return [] if old == new else [f"{key}: {old!r} there, {new!r} now"]
+
+
+def _concatenated(segment: Segment, clips: Iterable[Rows]) -> Rows:
+    """One table of each kind from those of the clips, in the order of the clip ids."""
+    ordered = sorted(clips, key=lambda rows: rows["clips"]["clip_id"][0].as_py())
+    ids = [rows["clips"]["clip_id"][0].as_py() for rows in ordered]
+    if len(set(ids)) != len(ids):
+        raise DataError(f"segment {segment.segment_id}: clip ids are repeated: {ids}", code="inconsistent_clip")
+    names = dict.fromkeys(name for rows in ordered for name in rows)
+    return {name: pa.concat_tables([rows[name] for rows in ordered if name in rows]) for name in names}

@@ -1,0 +1,104 @@
+"""Writing public Parquet files: sorted, with statistics, named after their content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neuface_ray.dataset.schema import schema
+from neuface_ray.dataset.snapshot import Part, PublicFile
+from neuface_ray.dataset.storage import OutputError, Store
+
+TARGET_BYTES = 128 * 2**20
+_ROW_GROUP_BYTES = 16 * 2**20
+_WRITE_ORDER = ("frames", "clips", "vertices", "quarantine", "segments")
+"""``segments`` last: where it exists, the part is complete."""
+
+
+@dataclass
+class _TableFile:
+    """One Parquet file that is being filled in memory; rows are written a row group at a time."""
+
+    sink: pa.BufferOutputStream = field(default_factory=pa.BufferOutputStream)
+    writer: pq.ParquetWriter | None = None
+    waiting: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, table: pa.Table) -> None:
+        if self.writer is None:
+            self.writer = _writer(self.sink, table.schema)
+        elif not table.schema.equals(self.writer.schema):
+            raise OutputError(
+                f"rows of differing layout in one dataset:\n{table.schema.remove_metadata()}\ninstead of\n"
+                f"{self.writer.schema.remove_metadata()}\nOne dataset holds one head model, landmark scheme and configuration."
+            )
+        self.waiting.append(table)
+        self.rows += table.num_rows
+        if sum(waiting.nbytes for waiting in self.waiting) >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.waiting:
+            table = pa.concat_tables(self.waiting).combine_chunks()
+            self.writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            self.waiting = []
+
+    def size(self) -> int:
+        return self.sink.tell()
+
+    def finish(self) -> bytes:
+        self._flush()
+        self.writer.close()
+        return self.sink.getvalue().to_pybytes()
+
+
+def _writer(sink: pa.BufferOutputStream, layout: pa.Schema) -> pq.ParquetWriter:
+    strings = [field.name for field in layout if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(
+        sink, layout, compression="zstd", compression_level=3, use_dictionary=strings, write_page_index=True, version="2.6"
+    )
+
+
+class PartWriter:
+    """Turns the tables of segments, given in their final order, into parts of about ``target_bytes`` per largest file.
+
+    Args:
+        number: the snapshot for which the files are written.
+        always: tables that get a file, be it without rows, so that a plain glob over them finds something.
+    """
+
+    def __init__(self, store: Store, number: int, target_bytes: int, always: tuple[str, ...] = ()):
+        self._store, self._number, self._target, self._always = store, number, target_bytes, always
+        self._files: dict[str, _TableFile] = {}
+        self._parts: list[Part] = []
+
+    def add(self, tables: dict[str, pa.Table]) -> None:
+        """Add one segment; it is never split over two parts."""
+        for name, table in tables.items():
+            self._files.setdefault(name, _TableFile()).add(table)
+        if max(file.size() for file in self._files.values()) >= self._target:
+            self._finish_part()
+
+    def close(self) -> list[Part]:
+        """Write what is left; the parts that were made."""
+        if self._files:
+            self._finish_part()
+        return self._parts
+
+    def _finish_part(self) -> None:
+        for name in self._always:
+            self._files.setdefault(name, _TableFile()).add(schema(name).empty_table())
+        self._always = ()
+        index, files = len(self._parts), {}
+        for table in _WRITE_ORDER:
+            if table in self._files:
+                rows, data = self._files[table].rows, self._files[table].finish()
+                digest = hashlib.sha256(data).hexdigest()
+                path = f"{table}/{table}-{self._number:08d}-{index:04d}-{digest[:16]}.parquet"
+                self._store.create(path, data)
+                files[table] = PublicFile(path, rows, len(data), digest)
+        self._parts.append(Part(f"{self._number:08d}-{index:04d}", files))
+        self._files = {}

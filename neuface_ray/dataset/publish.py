@@ -1,0 +1,193 @@
+"""Publishing: many staged files become few large Parquet files, in steps that may be interrupted anywhere and repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from neuface_ray.dataset.parquet import TARGET_BYTES, PartWriter
+from neuface_ray.dataset.schema import DELETED, TABLES, schema
+from neuface_ray.dataset.snapshot import (
+    KEPT_SNAPSHOTS,
+    Part,
+    Snapshot,
+    View,
+    part_outcomes,
+    public_number,
+    read_parquet,
+    read_view,
+    snapshot_name,
+    snapshot_numbers,
+)
+from neuface_ray.dataset.staged import read_staged
+from neuface_ray.dataset.storage import OutputError, Store, open_store
+
+ATTEMPTS = 20
+"""How often a publisher starts over because another one was faster, before it gives up."""
+
+
+def publish(path: str | Store, minimum_bytes: int = 0, target_bytes: int = TARGET_BYTES) -> Snapshot:
+    """Publish everything that is staged and clean up after interrupted publishers; returns the snapshot then in force.
+
+    During a run call it with ``minimum_bytes=TARGET_BYTES`` now and then: it returns at once while less is staged. May be
+    called by several processes at once and beside running workers. Raises OutputError.
+    """
+    store = path if isinstance(path, Store) else open_store(path)
+    if minimum_bytes and _staged_bytes(store) < minimum_bytes:
+        return read_view(store).snapshot
+    return _advance(store, frozenset(), target_bytes)
+
+
+def delete_segments(store: Store, segment_ids: frozenset[str], target_bytes: int = TARGET_BYTES) -> Snapshot:
+    """Remove the rows of these segments from every table and file; a mark without content keeps them from coming back."""
+    return _advance(store, segment_ids, target_bytes)
+
+
+def _advance(store: Store, deleted: frozenset[str], target_bytes: int) -> Snapshot:
+    """One new snapshot: write files, create the snapshot (this is the instant that counts), remove what it made obsolete."""
+    for _ in range(ATTEMPTS):
+        view = read_view(store)
+        base = view.snapshot
+        plan = _plan(store, view, deleted, target_bytes)
+        number = base.number + 1
+        if not view.staged and not plan.rewritten and not _obsolete_files(store, base, number, number):
+            collect(store, view)
+            return base
+        try:
+            written = _write(store, plan, number, target_bytes)
+        except FileNotFoundError:
+            continue  # another publisher replaced what we were reading
+        snapshot = Snapshot(number, (*plan.kept, *written))
+        if _commit(store, snapshot):
+            collect(store, read_view(store))
+            return snapshot
+    raise OutputError(f"{store.root}: other publishers were faster {ATTEMPTS} times; let one of them finish")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What goes into the new files: staged files (name to segment) and parts to rewrite; other parts are kept as they are."""
+
+    staged: dict[str, str]
+    rewritten: tuple[Part, ...]
+    kept: tuple[Part, ...]
+    dropped: dict[str, frozenset[str]]
+    deleted: frozenset[str]
+
+
+def _plan(store: Store, view: View, deleted: frozenset[str], target_bytes: int) -> _Plan:
+    """Parts are rewritten if they lose a segment, or if they are small and there is something new to fill them with."""
+    dropped, marked = dict(view.superseded), set()
+    for part in view.snapshot.parts if deleted else ():
+        outcomes = part_outcomes(store, part)
+        marked |= {segment_id for segment_id in deleted & outcomes.keys() if outcomes[segment_id].kind == DELETED}
+        if lost := (deleted & outcomes.keys()) - marked:
+            dropped[part.name] = dropped.get(part.name, frozenset()) | lost
+    staged = {name: segment_id for name, segment_id in view.staged.items() if segment_id not in deleted}
+    grow = bool(view.staged)
+    rewritten = tuple(p for p in view.snapshot.parts if p.name in dropped or (grow and p.bytes < target_bytes // 2))
+    kept = tuple(p for p in view.snapshot.parts if p not in rewritten)
+    return _Plan(staged, rewritten, kept, dropped, deleted - marked)
+
+
+def _write(store: Store, plan: _Plan, number: int, target_bytes: int) -> list[Part]:
+    """Write the new public files, each durable and complete before the next."""
+    needs_quarantine_file = not any("quarantine" in part.files for part in plan.kept)
+    writer = PartWriter(store, number, target_bytes, always=("quarantine",) if needs_quarantine_file else ())
+    for tables in _merged(store, plan):
+        writer.add(tables)
+    return writer.close()
+
+
+def _merged(store: Store, plan: _Plan) -> Iterator[dict[str, pa.Table]]:
+    """The tables of each segment, ordered by sequence, time and segment; marks of deleted segments first.
+
+    Staged files are read one at a time. Rewritten parts are held in memory: small ones, or the few that lose a segment.
+    """
+    sources: dict[str, tuple[tuple, dict[str, pa.Table] | str]] = {}
+    for part in plan.rewritten:
+        for segment_id, key, tables in _split(store, part):
+            if segment_id not in plan.dropped.get(part.name, ()):
+                sources[segment_id] = (key, tables)
+    for name, segment_id in plan.staged.items():
+        sources[segment_id] = (_order(read_staged(store, name)["segments"]), name)
+    if plan.deleted:
+        yield {"segments": _tombstones(sorted(plan.deleted))}
+    for _, source in sorted(sources.values(), key=lambda item: item[0]):
+        yield read_staged(store, source) if isinstance(source, str) else source
+
+
+def _split(store: Store, part: Part) -> Iterator[tuple[str, tuple, dict[str, pa.Table]]]:
+    """(segment_id, order, tables) of each segment of a part: in every table its rows lie together, in the same order."""
+    tables = {name: read_parquet(store, file.path) for name, file in part.files.items()}
+    position = dict.fromkeys(TABLES, 0)
+    for index, row in enumerate(tables["segments"].to_pylist()):
+        counts = {
+            "frames": row["n_frames"],
+            "clips": row["n_clips"],
+            "vertices": row["n_vertices"],
+            "quarantine": int(row["outcome"] == "quarantined"),
+        }
+        own = {"segments": tables["segments"].slice(index, 1)}
+        for name, count in counts.items():
+            if count:
+                own[name] = tables[name].slice(position[name], count)
+                if set(own[name]["segment_id"].to_pylist()) != {row["segment_id"]}:
+                    raise OutputError(f"{store.root}/{part.files[name].path} does not hold what the segments table says")
+            position[name] += count
+        yield row["segment_id"], _order(own["segments"]), own
+
+
+def _order(segments: pa.Table) -> tuple:
+    row = segments.select(["sequence_id", "start", "segment_id"]).to_pylist()[0]
+    return (row["sequence_id"] or "", row["start"] or 0, row["segment_id"])
+
+
+def _tombstones(segment_ids: list[str]) -> pa.Table:
+    rows = [{"segment_id": i, "outcome": DELETED, "n_clips": 0, "n_frames": 0, "n_vertices": 0} for i in segment_ids]
+    return pa.Table.from_pylist(rows, schema=schema("segments"))
+
+
+def _commit(store: Store, snapshot: Snapshot) -> bool:
+    """Make the snapshot the newest; False if another publisher was faster (our files are then dead and get collected)."""
+    name = snapshot_name(snapshot.number)
+    won = store.create(name, snapshot.encode())
+    if won and snapshot_numbers(store)[-1] == snapshot.number:
+        return True
+    if won:  # so old that its number had been forgotten
+        store.remove(name)
+    return False
+
+
+def collect(store: Store, view: View) -> None:
+    """Remove what no reader of the present view needs: published staged files, dead public files, old snapshots, leftovers.
+
+    A reader that still holds an older view notices the missing file and takes a new view.
+    """
+    for name in _obsolete_files(store, view.snapshot, 0, view.snapshot.number):
+        store.remove(name)
+    for name in view.late:
+        store.remove(name)
+    for number in snapshot_numbers(store)[:-KEPT_SNAPSHOTS]:
+        store.remove(snapshot_name(number))
+    for name in store.stale_temporaries():
+        store.remove(name)
+
+
+def _obsolete_files(store: Store, snapshot: Snapshot, first: int, last: int) -> list[str]:
+    """Public files of ours, written for the snapshots ``first`` to ``last``, that the snapshot does not list."""
+    listed = snapshot.paths()
+    found = {name: public_number(name) for table in TABLES for name in store.names(table)}
+    return [name for name, number in found.items() if number is not None and first <= number <= last and name not in listed]
+
+
+def _staged_bytes(store: Store) -> int:
+    total = 0
+    for name in read_view(store).staged:
+        try:
+            total += store.size(name)
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,211 @@
+"""Which files are the dataset: numbered, immutable snapshots, and the view of them that a reader holds.
+
+``_snapshots/00000012.json`` lists parts. A part is a set of segments with one Parquet file per table. The snapshot with the
+highest number is the dataset; number n+1 is made by exclusive creation, so of two publishers that started from n one loses
+and starts over. A public file carries in its name the number of the snapshot that it was written for and can enter no other;
+as soon as a snapshot of that number exists which does not list it, it is dead for ever and may be removed by anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neuface_ray.dataset.schema import TABLES, schema
+from neuface_ray.dataset.staged import Outcome, list_staged, parse_name
+from neuface_ray.dataset.storage import OutputError, Store
+
+FOLDER = "_snapshots"
+KEPT_SNAPSHOTS = 10
+_SNAPSHOT = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
+_PUBLIC = re.compile(r"(frames|clips|vertices|quarantine|segments)/\1-(\d{8})-(\d{4})-[0-9a-f]{16}\.parquet")
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A Parquet file of one table: where it is, what is in it, and how to know that it is unharmed."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A set of segments, with one file per table that has rows of them; ``segments`` always has one."""
+
+    name: str
+    files: dict[str, PublicFile]
+
+    @property
+    def bytes(self) -> int:
+        """Size of its largest file, on which its sufficiency is judged."""
+        return max(file.bytes for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The published part of the dataset at one moment; number 0 is the empty dataset."""
+
+    number: int = 0
+    parts: tuple[Part, ...] = ()
+
+    def paths(self) -> set[str]:
+        return {file.path for part in self.parts for file in part.files.values()}
+
+    def rows(self) -> dict[str, int]:
+        """Published rows per table."""
+        return {name: sum(part.files[name].rows for part in self.parts if name in part.files) for name in TABLES}
+
+    def encode(self) -> bytes:
+        body = {
+            "number": self.number,
+            "parts": [{"name": part.name, "files": {t: vars(f) for t, f in part.files.items()}} for part in self.parts],
+        }
+        return json.dumps({"sha256": _digest(body), "snapshot": body}, indent=1).encode()
+
+
+def snapshot_name(number: int) -> str:
+    return f"{FOLDER}/{number:08d}.json"
+
+
+def public_number(path: str) -> int | None:
+    """The snapshot number for which a public file was written; None if the name is not one of ours."""
+    match = _PUBLIC.fullmatch(path)
+    return int(match.group(2)) if match else None
+
+
+def snapshot_numbers(store: Store) -> list[int]:
+    """Numbers of the snapshots that are kept, ascending."""
+    return sorted(int(match.group(1)) for name in store.names(FOLDER) if (match := _SNAPSHOT.fullmatch(name)))
+
+
+def read_snapshot(store: Store) -> Snapshot:
+    """The newest snapshot. Raises OutputError if its bytes are not what was written."""
+    while True:
+        numbers = snapshot_numbers(store)
+        if not numbers:
+            return Snapshot()
+        name = snapshot_name(numbers[-1])
+        try:
+            data = store.read(name)
+        except FileNotFoundError:
+            continue  # ten newer ones were made since the listing
+        return _decode(data, f"{store.root}/{name}")
+
+
+def _decode(data: bytes, name: str) -> Snapshot:
+    try:
+        content = json.loads(data)
+        body = content["snapshot"]
+        if content["sha256"] != _digest(body):
+            raise ValueError("checksum does not match")
+        parts = tuple(
+            Part(part["name"], {table: PublicFile(**file) for table, file in part["files"].items()}) for part in body["parts"]
+        )
+        return Snapshot(body["number"], parts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{name} is damaged ({error}). `python -m neuface_ray.dataset verify DIR --repair` falls back to the newest "
+            "readable snapshot; what was published after it is made again by the next run."
+        ) from error
+
+
+def _digest(body: dict) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class View:
+    """The dataset at one moment: published segments and staged ones that are not yet published, each segment once.
+
+    Args:
+        snapshot: the published part.
+        staged: name to segment_id of the staged files that count.
+        superseded: per part, its segments that do not count any more because a staged outcome outranks them.
+        late: names of staged files that do not count (published or outranked already).
+    """
+
+    snapshot: Snapshot
+    staged: dict[str, str] = field(default_factory=dict)
+    superseded: dict[str, frozenset[str]] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
+
+
+def read_view(store: Store) -> View:
+    """The present view. Everything committed before the call is in it, and nothing twice.
+
+    The order matters: a staged file vanishes only after a snapshot lists its segment, so listing the staged files first and
+    reading the snapshot second cannot miss one; what is in both is recognised by its segment.
+    """
+    missing = None
+    while True:
+        staged = list_staged(store)
+        snapshot = read_snapshot(store)
+        try:
+            return _resolve(store, snapshot, staged)
+        except FileNotFoundError as error:  # replaced by a newer snapshot, unless this one is still the newest
+            if missing == snapshot.number:
+                raise OutputError(
+                    f"{store.root}: {error.filename or error} is missing although snapshot {snapshot.number} lists it; "
+                    "run `python -m neuface_ray.dataset verify`"
+                ) from error
+            missing = snapshot.number
+
+
+def _resolve(store: Store, snapshot: Snapshot, staged: dict[str, Outcome]) -> View:
+    if not staged:
+        return View(snapshot)
+    best: dict[str, tuple[Outcome, str]] = {}
+    for name, outcome in staged.items():
+        segment_id = parse_name(name)[0]
+        if segment_id not in best or outcome.rank > best[segment_id][0].rank:
+            best[segment_id] = (outcome, name)
+    superseded: dict[str, set[str]] = {}
+    for part in snapshot.parts:
+        for segment_id, published in part_outcomes(store, part).items():
+            if segment_id not in best:
+                continue
+            if best[segment_id][0].rank > published.rank:
+                superseded.setdefault(part.name, set()).add(segment_id)
+            else:
+                del best[segment_id]
+    counted = {name: segment_id for segment_id, (_, name) in sorted(best.items())}
+    late = tuple(name for name in staged if name not in counted)
+    return View(snapshot, counted, {name: frozenset(ids) for name, ids in superseded.items()}, late)
+
+
+def part_outcomes(store: Store, part: Part) -> dict[str, Outcome]:
+    """Outcome of each segment of a part."""
+    return _outcomes(store, part.files["segments"].path)
+
+
+@lru_cache(maxsize=4096)
+def _outcomes(store: Store, path: str) -> dict[str, Outcome]:
+    table = read_parquet(store, path, ["segment_id", "outcome", "attempts"])
+    return {row["segment_id"]: Outcome(row["outcome"], row["attempts"] or 0) for row in table.to_pylist()}
+
+
+def read_parquet(store: Store, path: str, columns: list[str] | None = None) -> pa.Table:
+    """A public file as a table; FileNotFoundError if a publisher has replaced it, OutputError if it is damaged."""
+    location, filesystem = store.arrow(path)
+    try:
+        return pq.ParquetFile(location, filesystem=filesystem).read(columns=columns)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(
+            f"{store.root}/{path} is damaged: {error}. Run `python -m neuface_ray.dataset verify DIR`."
+        ) from error
+
+
+def empty(table: str) -> pa.Table:
+    """A table without rows, for datasets that have none."""
+    return schema(table).empty_table()
