@@ -83,6 +83,11 @@ class HeadModel(nn.Module):
         names = [key.removeprefix("region/") for key in self._extras if key.startswith("region/")]
         return {name: getattr(self, _buffer_name(f"region/{name}")) for name in names}
 
+    @property
+    def articulated(self) -> tuple[str, ...]:
+        """Joints that a fit may turn besides the root: the jaw, unless the expressions are weights that open it themselves."""
+        return () if self.expression_bounded else ("jaw",)
+
     def forward(self, shape: Tensor | None = None, expression: Tensor | None = None, pose: Tensor | None = None) -> Tensor:
         """Posed vertices (FLAME, Li et al. 2017, eq. 1 to 5).
 
