@@ -72,6 +72,10 @@ class WeakCamera:
     camera: np.ndarray
     crop_to_image: np.ndarray
 
+    def moved(self, transform: np.ndarray) -> WeakCamera:
+        """The camera of the image that an affine ``transform`` (3, 3) of pixels makes."""
+        return WeakCamera(self.camera, transform @ self.crop_to_image)
+
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 3) of the view frame to pixels (..., 2)."""
         scale, tx, ty = np.asarray(self.camera, np.float64)
@@ -102,6 +106,10 @@ class PinholeCamera:
 
     translation: np.ndarray
     intrinsics: np.ndarray
+
+    def moved(self, transform: np.ndarray) -> PinholeCamera:
+        """The camera of the image that an affine ``transform`` (3, 3) of pixels makes."""
+        return PinholeCamera(self.translation, transform @ self.intrinsics)
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 3) of the view frame to pixels (..., 2)."""

@@ -20,17 +20,12 @@ Box = tuple[int, int, int, int]
 
 
 class Raster(NamedTuple):
-    """What the pixels of a box of the image see.
-
-    Args:
-        triangle: int32 [H, W], -1 for background. barycentric: float32 [H, W, 3]. depth: float32 [H, W] along the optical
-            axis, growing away from the viewer, infinite for background. box: (left, top, right, bottom) in pixels.
-    """
+    """What pixels see: triangle int32 [...], -1 for background; barycentric float32 [..., 3]; depth float32 [...] along the
+    optical axis, growing away from the viewer, infinite for background."""
 
     triangle: np.ndarray
     barycentric: np.ndarray
     depth: np.ndarray
-    box: Box
 
     @property
     def mask(self) -> np.ndarray:
@@ -45,56 +40,64 @@ class Light:
     colour: tuple[float, float, float] | float = 1.0
 
 
-STUDIO = (Light((-0.45, 0.55, 0.75), 0.62), Light((0.8, 0.1, 0.45), 0.22), Light((0.0, 0.9, -0.1), 0.12))
+CLAY = (0.62, 0.71, 0.82)
+GLOSS = 0.12
+STUDIO = (Light((-0.5, 0.55, 0.7), 0.78), Light((0.85, 0.15, 0.4), 0.26), Light((0.0, 0.9, 0.1), 0.12))
+
+
+class View:
+    """A mesh before a camera, ready to be asked what any pixel sees.
+
+    Args:
+        vertices: (N, 3) in the view frame. faces: (T, 3), counter-clockwise seen from outside.
+        cull: triangles turned away from the viewer are left out, which halves the cost for a closed surface.
+    """
+
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, cull: bool = False):
+        self.vertices, self.faces, self.camera = np.asarray(vertices, np.float64), np.asarray(faces), camera
+        self._kept = np.flatnonzero(_front_facing(self.vertices, self.faces, camera)) if cull else np.arange(len(faces))
+        self._caster = RayCaster(self.vertices, self.faces[self._kept]) if len(self._kept) else None
+
+    def at(self, pixels: np.ndarray) -> Raster:
+        """What the points (..., 2) of the image see, as a raster of that shape."""
+        shape, flat = pixels.shape[:-1], pixels.reshape(-1, 2)
+        triangle, depth = np.full(len(flat), -1, np.int32), np.full(len(flat), np.inf, np.float32)
+        barycentric = np.zeros((len(flat), 3), np.float32)
+        if len(flat) and self._caster is not None:
+            origins, directions = self.camera.rays(flat, self.vertices)
+            hits = self._caster.cast(origins, directions)
+            hit = np.flatnonzero(hits.triangle >= 0)
+            triangle[hit], barycentric = self._kept[hits.triangle[hit]], hits.barycentric
+            along = directions if directions.ndim == 1 else directions[hit]
+            depth[hit] = self.camera.depth(origins[hit] + hits.distance[hit, None] * along)
+        return Raster(triangle.reshape(shape), barycentric.reshape(*shape, 3), depth.reshape(shape))
 
 
 def rasterise(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    camera: HeadCamera,
-    size: tuple[int, int],
-    box: Box | None = None,
-    samples: int = 1,
-    cull: bool = False,
+    vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, size: tuple[int, int], samples: int = 1, cull: bool = False
 ) -> Raster:
-    """Casts a ray through every pixel and keeps the first hit.
+    """Casts a ray through every pixel of an image and keeps the first hit.
 
     Args:
-        vertices: (N, 3) in the view frame. faces: (T, 3), counter-clockwise seen from outside. size: width and height.
-        box: the part of the image to cast (left, top, right, bottom); all of it if None.
-        samples: rays per pixel and axis; the raster is that many times finer.
-        cull: triangles turned away from the viewer are left out, which halves the cost for a closed surface.
+        vertices, faces, cull: as in `View`. size: width and height. samples: rays per pixel and axis; the raster is that many
+            times finer.
+
+    Returns:
+        `Raster` of [height * samples, width * samples].
     """
-    left, top, right, bottom = box = box or (0, 0, *size)
-    width, height = (right - left) * samples, (bottom - top) * samples
-    vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
-    kept = np.flatnonzero(_front_facing(vertices, faces, camera)) if cull else np.arange(len(faces))
-    if width <= 0 or height <= 0 or not len(kept):
-        empty = np.full((max(height, 0), max(width, 0)), -1, np.int32)
-        return Raster(empty, np.zeros((*empty.shape, 3), np.float32), np.full(empty.shape, np.inf, np.float32), box)
-    x = left + (np.arange(width) + 0.5) / samples
-    y = top + (np.arange(height) + 0.5) / samples
-    pixels = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    origins, directions = camera.rays(pixels, vertices)
-    hits = RayCaster(vertices, faces[kept]).cast(origins, directions)
-    hit = hits.triangle >= 0
-    triangle = np.where(hit, kept[hits.triangle], -1).astype(np.int32)
-    depth = np.full(len(pixels), np.inf, np.float32)
-    at = np.broadcast_to(directions, origins.shape)[hit]
-    depth[hit] = camera.depth(origins[hit] + hits.distance[hit, None] * at)
-    shape = (height, width)
-    return Raster(triangle.reshape(shape), hits.barycentric.reshape(*shape, 3), depth.reshape(shape), box)
+    return View(vertices, faces, camera, cull).at(_centres((0, 0, *size), samples))
 
 
 def interpolate(raster: Raster, faces: np.ndarray, attributes: np.ndarray) -> np.ndarray:
-    """Vertex attributes (N, C) at the pixels, float32 [H, W, C], 0 in the background.
+    """Vertex attributes (N, C) at the pixels, float32 [..., C], 0 in the background.
 
     ``faces`` may be the (T, 3) of the mesh or those of its texture coordinates.
     """
     out = np.zeros((*raster.triangle.shape, attributes.shape[-1]), np.float32)
     mask = raster.mask
-    corners = np.asarray(attributes, np.float32)[np.asarray(faces)[raster.triangle[mask]]]
-    out[mask] = np.einsum("pk,pkc->pc", raster.barycentric[mask], corners)
+    values, weights = np.asarray(attributes, np.float32), raster.barycentric[mask]
+    corners = np.asarray(faces)[raster.triangle[mask]]
+    out[mask] = sum(weights[:, k, None] * values[corners[:, k]] for k in range(3))
     return out
 
 
@@ -106,7 +109,7 @@ def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     return cv2.remap(texture.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def lambert(normals: np.ndarray, ambient: float = 0.25, lights: tuple[Light, ...] = STUDIO) -> np.ndarray:
+def lambert(normals: np.ndarray, ambient: float = 0.3, lights: tuple[Light, ...] = STUDIO) -> np.ndarray:
     """Light [..., 3] that arrives at unit normals [..., 3] from directional lights on an ambient floor."""
     total = np.full(normals.shape, ambient, np.float32)
     for light in lights:
@@ -147,14 +150,23 @@ def shade(
     """
     normals = interpolate(raster, faces, smooth_normals(vertices, faces))
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
-    normals *= np.where(normals[..., 2:] < 0, -1, 1)
     colour = np.asarray(colour, np.float32)
     if colour.ndim == 2:
         colour = interpolate(raster, faces, colour)
+    return np.where(raster.mask[..., None], illuminate(normals, colour, light, gloss), 0)
+
+
+def illuminate(
+    normals: np.ndarray, colour: np.ndarray, light: Callable[[np.ndarray], np.ndarray] = lambert, gloss: float = 0.0
+) -> np.ndarray:
+    """Colour [..., 3] times the light at unit normals [..., 3], plus a soft highlight; float32 in [0, 1].
+
+    Normals that point away from the viewer are turned round, so that the inside of an open surface is lit as well.
+    """
+    normals = np.asarray(normals, np.float32) * np.where(normals[..., 2:] < 0, -1, 1).astype(np.float32)
     half = np.array([-0.25, 0.35, 0.9], np.float32)
     highlight = gloss * np.clip(normals @ (half / np.linalg.norm(half)), 0, None) ** 24
-    picture = np.clip(colour * light(normals) + highlight[..., None], 0, 1)
-    return np.where(raster.mask[..., None], picture, 0).astype(np.float32)
+    return np.clip(np.asarray(colour, np.float32) * light(normals) + highlight[..., None], 0, 1)
 
 
 def smooth_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -180,15 +192,15 @@ def draw_mesh(
     vertices: np.ndarray,
     faces: np.ndarray,
     camera: HeadCamera,
-    colour: np.ndarray | tuple[float, float, float] = (0.62, 0.71, 0.82),
-    alpha: float = 0.85,
-    samples: int = 2,
+    colour: np.ndarray | tuple[float, float, float] = CLAY,
+    alpha: float | np.ndarray = 0.85,
+    samples: int = 3,
 ) -> np.ndarray:
     """Lays the shaded mesh over an image of any size; rays are cast only where the mesh can be.
 
     Args:
         image: uint8 [H, W, 3], not changed. vertices: (N, 3) in the view frame. colour: (3,) or (N, 3) in [0, 1].
-        alpha: opacity. samples: rays per pixel and axis, for smooth edges.
+        alpha: opacity, for all or (N,) at the vertices. samples: rays per pixel and axis along edges.
 
     Returns:
         uint8 [H, W, 3].
@@ -197,20 +209,38 @@ def draw_mesh(
     left, top, right, bottom = box = projected_box(vertices, camera, (image.shape[1], image.shape[0]))
     if right <= left or bottom <= top:
         return out
-    raster = rasterise(vertices, faces, camera, (image.shape[1], image.shape[0]), box, samples, cull=True)
-    picture = shade(raster, vertices, faces, colour, gloss=0.12)
-    picture, cover = _shrink(picture, samples), _shrink(raster.mask.astype(np.float32), samples)[..., None]
+    # A dense mesh is lit at its vertices: as smooth as lighting every pixel, and several times faster.
+    lit = illuminate(smooth_normals(vertices, faces), np.broadcast_to(colour, (len(vertices), 3)), gloss=GLOSS)
+    opacity = np.broadcast_to(alpha, len(vertices))[:, None]
+    paint = np.concatenate([opacity * lit, opacity], -1)
+    view, pixels = View(vertices, faces, camera, cull=True), _centres(box, 1)
+    raster = view.at(pixels)
+    layer = interpolate(raster, faces, paint)
+    if samples > 1:
+        edges = _edges(raster, 0.02 * float(np.ptp(vertices, axis=0).max()))
+        finer = pixels[edges][:, None] + (_centres((0, 0, 1, 1), samples) - 0.5).reshape(-1, 2)
+        layer[edges] = interpolate(view.at(finer), faces, paint).mean(1)
     under = out[top:bottom, left:right].astype(np.float32) / 255
-    blended = under * (1 - alpha * cover) + alpha * picture
+    blended = under * (1 - layer[..., 3:]) + layer[..., :3]
     out[top:bottom, left:right] = np.rint(np.clip(blended, 0, 1) * 255).astype(np.uint8)
     return out
+
+
+def _centres(box: Box, samples: int) -> np.ndarray:
+    """Centres [H, W, 2] of the pixels of a box, or of their ``samples`` by ``samples`` parts."""
+    left, top, right, bottom = box
+    x = left + (np.arange(max(right - left, 0) * samples) + 0.5) / samples
+    y = top + (np.arange(max(bottom - top, 0) * samples) + 0.5) / samples
+    return np.stack(np.meshgrid(x, y), -1)
+
+
+def _edges(raster: Raster, jump: float) -> np.ndarray:
+    """bool [H, W]: pixels beside an outline or a jump in depth."""
+    depth = np.where(raster.mask, raster.depth, 1e6).astype(np.float32)
+    kernel = np.ones((3, 3), np.uint8)
+    return cv2.dilate(depth, kernel) - cv2.erode(depth, kernel) > jump
 
 
 def _front_facing(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera) -> np.ndarray:
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
     return (np.cross(b - a, c - a) * camera.towards_viewer(a)).sum(-1) > 0
-
-
-def _shrink(picture: np.ndarray, samples: int) -> np.ndarray:
-    height, width = picture.shape[0] // samples, picture.shape[1] // samples
-    return picture.reshape(height, samples, width, samples, *picture.shape[2:]).mean((1, 3))

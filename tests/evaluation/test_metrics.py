@@ -119,8 +119,8 @@ def test_mpve_alignments(rng):
     predicted = 1.1 * truth @ turn.T + [1, 2, 3]
     assert metrics.mpve(predicted, truth, "similarity") == pytest.approx([0, 0], abs=1e-9)
     assert (metrics.mpve(predicted, truth, "rigid") > 1).all()
-    assert metrics.mpve(truth + [1, 2, 3], truth, "root") == pytest.approx([0, 0], abs=1e-9)
-    assert metrics.mpve(truth + [0, 0, 0.002], truth, "none") == pytest.approx([2, 2])
+    assert metrics.mpve(truth + np.array([1, 2, 3]), truth, "root") == pytest.approx([0, 0], abs=1e-9)
+    assert metrics.mpve(truth + np.array([0, 0, 0.002]), truth, "none") == pytest.approx([2, 2])
     roots = (np.zeros((2, 3)), np.full((2, 3), 0.001))
     assert metrics.mpve(truth, truth, "root", roots=roots) == pytest.approx([np.sqrt(3)] * 2)
     mask = np.arange(30) < 10

@@ -20,5 +20,5 @@ def test_frechet_distance_of_scaled_gaussians():
 def test_average_pairwise_distance():
     run = np.random.default_rng(1).normal(size=(1, 6, 5, 3))
     assert average_pairwise_distance(np.repeat(run, 4, axis=0)) == 0
-    three = np.concatenate([run, run + [3, 0, 0], run + [0, 4, 0]])
+    three = np.concatenate([run, run + np.array([3, 0, 0]), run + np.array([0, 4, 0])])
     assert average_pairwise_distance(three) == pytest.approx((3 + 4 + 5) / 3)
