@@ -1,4 +1,6 @@
-"""Configurations are dataclasses: the fields are the keys, the attribute docstrings are their documentation.
+"""Configurations are dataclasses: the fields are the keys and carry their documentation, so that it is written once.
+
+A field is documented by the string that follows it in the class body, or by ``field(metadata={"help": ...})``.
 
 A run's configuration is the defaults of its dataclass, then a YAML file, then ``key=value`` overrides from the command line
 (dotted keys reach into sections). Every key must exist and every value must have its field's type. In YAML files OmegaConf's
@@ -10,16 +12,14 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import inspect
 import itertools
-import json
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,17 +90,9 @@ def keys(schema: type) -> tuple[Key, ...]:
     return tuple(_walk(schema, "", schema()))
 
 
-def config_hash(config: Any, names: Iterable[str]) -> str:
-    """Sixteen hex digits over the named fields of ``config``: equal exactly if these fields are equal."""
-    chosen = {name: getattr(config, name) for name in names}
-    plain = {name: asdict(value) if is_dataclass(value) else value for name, value in chosen.items()}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def attribute_docs(schema: type) -> dict[str, str]:
-    """Meaning of each field: the string literal that follows it in the class body, in the class or in one of its bases."""
-    docs: dict[str, str] = {}
+    """Meaning of each field: its ``help`` metadata, or the string literal that follows it in the class body."""
+    docs = {field.name: field.metadata["help"] for field in fields(schema) if "help" in field.metadata}
     for cls in reversed(schema.__mro__):
         if not is_dataclass(cls):
             continue
@@ -109,7 +101,7 @@ def attribute_docs(schema: type) -> dict[str, str]:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
                 if is_text and isinstance(following.value.value, str):
-                    docs[statement.target.id] = " ".join(following.value.value.split())
+                    docs.setdefault(statement.target.id, " ".join(following.value.value.split()))
     return docs
 
 

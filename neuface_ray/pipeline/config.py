@@ -1,0 +1,89 @@
+"""The configuration of an annotation run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from neuface_ray.annotators import AnnotatorConfig
+from neuface_ray.config import REQUIRED
+from neuface_ray.errors import UsageError
+from neuface_ray.media import MediaConfig
+from neuface_ray.pipeline.judge import GateConfig
+
+
+@dataclass
+class RayConfig:
+    """Where the work runs."""
+
+    address: str | None = None
+    """Address of a running cluster; null takes RAY_ADDRESS (set inside `ray job submit`), else starts Ray on this machine."""
+    num_cpus: int | None = None
+    """CPUs to use when Ray is started on this machine; null: all of them."""
+    actors: int | None = None
+    """Annotating workers; null: one for each GPU share, or one for each CPU where there is no GPU."""
+    num_gpus: float = 1.0
+    """GPUs of each annotating worker (0.5: two share one); where the cluster has no GPU they work on the CPU."""
+    cpus_per_actor: int = 1
+    """CPUs of each annotating worker."""
+
+
+@dataclass
+class AnnotateConfig:
+    """Everything that an annotation run can be told."""
+
+    input: str = REQUIRED
+    """What to annotate: a video, an image, a folder, a glob, or a manifest (.csv, .jsonl, .parquet)."""
+    output: str = REQUIRED
+    """Folder of the dataset (or an fsspec URL). Running again with the same output continues where it stopped."""
+    head: str = "open_head"
+    """Head model: open_head, or the path of a FLAME file."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    vertices: bool = False
+    """Also store the vertices of every frame (large; they can be computed from the parameters at any time)."""
+    retry: str | None = None
+    """quarantined: try the segments again that earlier runs gave up."""
+    on_change: str = "refuse"
+    """If the output holds rows made with another configuration, model or code version: refuse (and show the difference), or
+    new_version (write to OUTPUT.v2, OUTPUT.v3 ...)."""
+    max_attempts: int = 3
+    """How often a segment is tried when its worker dies or an unexpected error occurs, before it goes to quarantine."""
+    clip_timeout_s: float = 1800.0
+    """Time limit of each stage of a segment, seconds; a segment that exceeds it goes to quarantine."""
+    max_failed_fraction: float | None = None
+    """Error budget: the run stops with exit code 1 when more than this share of the planned segments has gone to quarantine;
+    null: half of them, but at least 20."""
+    publish_every_s: float = 120.0
+    """Seconds between publications of what has been committed so far."""
+    report: bool = False
+    """Also make an overlay video and a contact sheet of the first clips."""
+    report_clips: int = 3
+    """How many clips the report shows."""
+    media: MediaConfig = field(default_factory=MediaConfig)
+    annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        if self.retry not in (None, "quarantined"):
+            raise UsageError(f"retry must be 'quarantined' or null, got {self.retry!r}")
+        if self.on_change not in ("refuse", "new_version"):
+            raise UsageError(f"on_change must be 'refuse' or 'new_version', got {self.on_change!r}")
+        if self.max_attempts < 1:
+            raise UsageError(f"max_attempts must be at least 1, got {self.max_attempts}")
+
+    def row_settings(self) -> dict[str, Any]:
+        """The part on which rows depend: not where they come from and go to, nor how the work is spread and reported."""
+        names = ("head", "seed", "vertices", "media", "annotator", "gate")
+        settings = {name: value for name, value in asdict(self).items() if name in names}
+        for key in ("limits", "manifest_root", "allow_outside_root"):
+            del settings["media"][key]
+        del settings["annotator"]["device"]
+        return settings
+
+    def error_budget(self, planned: int) -> float:
+        """How many of the ``planned`` segments may go to quarantine before the run stops."""
+        if self.max_failed_fraction is None:
+            return max(0.5 * planned, 20)
+        return self.max_failed_fraction * planned

@@ -1,0 +1,75 @@
+"""From a planned segment to annotated and judged clips, as plain functions: no cluster is needed, a notebook will do."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass, replace
+
+import torch
+
+from neuface_ray.annotators import Annotator, build_annotator
+from neuface_ray.evaluation.quality import measure, meshes
+from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.media import MediaConfig, prepare
+from neuface_ray.pipeline.config import AnnotateConfig
+from neuface_ray.pipeline.judge import judge
+from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict
+
+
+@dataclass(frozen=True)
+class AnnotatedClip:
+    """A clip with its mesh sequence, what was measured on it, and the verdict."""
+
+    clip: FaceClip
+    sequence: MeshSequence
+    quality: Quality
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What annotating takes, loaded once and used for many clips: the annotator, and the head on the CPU for measuring."""
+
+    config: AnnotateConfig
+    annotator: Annotator
+    head: HeadModel
+
+    @classmethod
+    def of(cls, config: AnnotateConfig) -> Workbench:
+        """Loads the models that ``config`` names. Raises UsageError or ModelFileError if they are not there."""
+        annotator = build_annotator(config.annotator, load_head(config.head))
+        return cls(config, annotator, load_head(config.head))
+
+    @property
+    def media(self) -> MediaConfig:
+        """The media options with the crop size that the annotator wants."""
+        return replace(self.config.media, crop_size=self.annotator.crop_size)
+
+    def annotate(self, clip: FaceClip) -> AnnotatedClip:
+        """Annotates and judges one clip. The random numbers depend on the seed and the clip alone, never on earlier clips."""
+        torch.manual_seed(self.config.seed + zlib.crc32(clip.clip_id.encode()))
+        started = time.perf_counter()
+        sequence = self.annotator.annotate(clip)
+        measured = time.perf_counter()
+        quality = measure(clip, sequence, self.head)
+        verdict = judge(quality, self.config.gate, sequence.reasons)
+        if self.config.vertices and sequence.vertices is None:
+            sequence = replace(sequence, vertices=meshes(sequence, self.head).posed)
+        seconds = {"annotate": measured - started, "measure": time.perf_counter() - measured}
+        return AnnotatedClip(clip, replace(sequence, seconds=seconds), quality, verdict)
+
+
+def annotate_segment(segment: Segment, config: AnnotateConfig, workbench: Workbench | None = None) -> list[AnnotatedClip]:
+    """Decodes a segment, finds its faces, annotates and judges each; one result per face track, none if there is no face.
+
+    Args:
+        segment: one of ``neuface_ray.media.plan(input, config.media)``.
+        config: as for a run; ``output``, ``ray`` and the reporting keys are not used.
+        workbench: the loaded models, to use them again; made from ``config`` if None.
+
+    Raises:
+        DataError: the segment cannot be processed.
+    """
+    workbench = workbench or Workbench.of(config)
+    return [workbench.annotate(clip) for clip in prepare(segment, workbench.media)]

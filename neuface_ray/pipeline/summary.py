@@ -1,0 +1,160 @@
+"""The books of a run: what became of every segment, in numbers, as a table for people and as ``run.json`` for programs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuface_ray.dataset.privacy import clean_uri
+from neuface_ray.pipeline.work import FATAL, QUARANTINED, Ledger
+from neuface_ray.types import Segment
+
+LISTED_FAILURES = 20
+
+
+def new_run_id() -> str:
+    """Time and chance, so that runs sort and never collide."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+@dataclass
+class Summary:
+    """Grows by one ledger row for each segment.
+
+    Args:
+        run_id: of this run. output: where the dataset lies. planned: segments of the input. todo: those not done before.
+    """
+
+    run_id: str
+    output: str
+    planned: int
+    todo: int
+    settled: int = 0
+    clips: int = 0
+    accepted: int = 0
+    frames: int = 0
+    face_frames: int = 0
+    rejected_for: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    nme: list[float] = field(default_factory=list)
+    quarantined: dict[str, Ledger] = field(default_factory=dict)
+    quarantined_before: list[str] = field(default_factory=list)
+    unaccounted: list[str] = field(default_factory=list)
+    fatal: Ledger | None = None
+    failure: str | None = None
+    interrupted: bool = False
+    started: float = field(default_factory=time.time)
+    finished: float | None = None
+
+    def add(self, row: Ledger) -> None:
+        """Enters what became of a segment."""
+        if row["status"] == FATAL:
+            self.fatal = row
+            return
+        self.settled += 1
+        if row["status"] == QUARANTINED:
+            self.quarantined[row["segment_id"]] = row
+        for clip in row["clips"]:
+            self.clips += 1
+            self.accepted += clip["accepted"]
+            self.rejected_for.update(clip["reasons"])
+            self.frames += clip["frames"]
+            self.face_frames += clip["face_frames"]
+            self.seconds.update(clip["seconds"])
+            if clip["nme"] is not None:
+                self.nme.append(clip["nme"])
+
+    def settle(self, segments: Mapping[str, Segment], outcomes: Mapping[str, str]) -> None:
+        """Compares the plan with what the dataset holds."""
+        self.unaccounted = [clean_uri(each.views[0].uri) for key, each in segments.items() if key not in outcomes]
+        failed = [key for key in segments if outcomes.get(key) == QUARANTINED and key not in self.quarantined]
+        self.quarantined_before = [clean_uri(segments[key].views[0].uri) for key in failed]
+
+    @property
+    def elapsed(self) -> float:
+        return (self.finished or time.time()) - self.started
+
+    @property
+    def rate(self) -> float:
+        """Annotated faces (frame by frame, view by view) per second."""
+        return self.face_frames / max(self.elapsed, 1e-9)
+
+    @property
+    def exit_code(self) -> int:
+        """0 every segment committed; 3 some quarantined; 2 wrong usage; 1 the run failed; 130 interrupted."""
+        if self.interrupted:
+            return 130
+        if self.fatal and self.fatal.get("usage"):
+            return 2
+        if self.failure or self.fatal or self.unaccounted:
+            return 1
+        return 3 if self.quarantined or self.quarantined_before else 0
+
+    @property
+    def outcome(self) -> str:
+        """The last line: the exit code and why."""
+        failed = len(self.quarantined) + len(self.quarantined_before)
+        again = "the same command continues"
+        lost = f"{len(self.unaccounted)} of {self.planned} segments are neither committed nor quarantined; {again}"
+        text = {
+            0: f"all {self.planned} segments are in the dataset",
+            1: self.failure
+            or f"{len(self.unaccounted)} of {self.planned} segments are neither committed nor quarantined; {again}",
+            2: self.failure,
+            3: f"{failed} of {self.planned} segments are in quarantine; retry=quarantined tries them again",
+            130: f"interrupted; what was committed is kept, {again}",
+        }[self.exit_code]
+        return f"exit {self.exit_code}: {text}"
+
+    def commonest_failure(self) -> str:
+        counts = Counter(f"{row['error']} ({first_line(row['message'])})" for row in self.quarantined.values())
+        return counts.most_common(1)[0][0] if counts else "none"
+
+    def table(self) -> str:
+        """The numbers of the run, for people."""
+        rejected = ", ".join(f"{name} {count}" for name, count in self.rejected_for.most_common()) or "none"
+        lines = [
+            ("segments", f"{self.settled} of {self.todo} settled, {self.planned - self.todo} done before"),
+            ("clips", f"{self.accepted} accepted, {self.clips - self.accepted} rejected ({rejected})"),
+            ("frames", f"{self.frames} annotated, {self.face_frames} faces, {self.rate:.1f} faces/s"),
+            ("median NME", f"{statistics.median(self.nme):.2f} %" if self.nme else "none"),
+            ("stages", ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items()) or "none"),
+            ("quarantined", str(len(self.quarantined) + len(self.quarantined_before))),
+        ]
+        text = [f"{name:<12} {value}" for name, value in lines]
+        for row in list(self.quarantined.values())[:LISTED_FAILURES]:
+            text.append(f"  {row['source']}: {row['error']} in {row['stage']}: {first_line(row['message'])}")
+        for source in self.quarantined_before[:LISTED_FAILURES]:
+            text.append(f"  {source}: given up by an earlier run")
+        hidden = len(self.quarantined) + len(self.quarantined_before) - sum(line.startswith("  ") for line in text)
+        if hidden > 0:
+            text.append(f"  and {hidden} more; see the table quarantine")
+        return "\n".join([*text, f"{'dataset':<12} {self.output}"])
+
+    def as_json(self) -> bytes:
+        """The same for programs; ``exit_code`` is null while the run is under way."""
+        content: dict[str, Any] = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("nme", "quarantined", "fatal") and not isinstance(value, Counter)
+        }
+        content |= {
+            "rejected_for": dict(self.rejected_for),
+            "seconds": dict(self.seconds),
+            "elapsed_s": self.elapsed,
+            "median_nme": statistics.median(self.nme) if self.nme else None,
+            "quarantined": list(self.quarantined.values()),
+            "exit_code": self.exit_code if self.finished else None,
+            "outcome": self.outcome if self.finished else "under way",
+        }
+        return json.dumps(content, indent=2).encode()
