@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 import neuface_ray
+from neuface_ray.dataset.attempts import forget_attempts
 from neuface_ray.dataset.commit import DESCRIPTOR, read_descriptor
 from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.reader import MeshDataset
@@ -25,9 +26,11 @@ def finalise(store: Store) -> dict[str, Any]:
     """
     publish(store)
     dataset = MeshDataset(store)
+    forget_attempts(store, set(dataset.table("segments", ["segment_id"])["segment_id"].to_pylist()))
     descriptor = read_descriptor(store) | {
         "format": "neuface_ray dataset",
         "writer_version": neuface_ray.__version__,
+        "snapshot": dataset.version,
         "totals": totals(dataset),
         "features": {table: _features(dataset.schema(table)) for table in TABLES if dataset.files(table)},
         "licences": sorted({licence for licence in _values(dataset, "licence") if licence}),

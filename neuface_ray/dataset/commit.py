@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 import traceback as tracebacks
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from neuface_ray.dataset.attempts import begin_attempt, count_attempts, end_attempts
 from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
 from neuface_ray.dataset.schema import COMMITTED, QUARANTINED, SCHEMA_VERSION
 from neuface_ray.dataset.snapshot import Snapshot, part_outcomes, read_snapshot
@@ -21,7 +21,6 @@ from neuface_ray.dataset.staged import (
     encode,
     list_staged,
     parse_name,
-    shard,
     staged_name,
 )
 from neuface_ray.dataset.storage import OutputError, Store, open_store
@@ -29,7 +28,6 @@ from neuface_ray.errors import DataError, NeufaceError, UsageError
 from neuface_ray.types import Segment
 
 DESCRIPTOR = "dataset.json"
-_ATTEMPTS = "_attempts"
 _COMPARED = ("schema_version", "annotator", "head_model", "code_version", "seed", "model_hashes", "config")
 
 
@@ -91,13 +89,9 @@ class Output:
 
     def outcomes(self) -> dict[str, str]:
         """Outcome (``committed``, ``quarantined`` or ``deleted``) of every segment that has one; call it in the driver."""
-        best = {segment_id: outcome for segment_id, outcome in self._published().items()}
-        for name, outcome in list_staged(self.store).items():
-            segment_id = parse_name(name)[0]
-            if segment_id not in best or outcome.rank > best[segment_id].rank:
-                best[segment_id] = outcome
-        # A segment may have moved from staged to published between the two listings.
-        for segment_id, outcome in self._published().items():
+        staged = [(parse_name(name)[0], outcome) for name, outcome in list_staged(self.store).items()]
+        best = self._published()  # second: what is published meanwhile vanishes from the staged files
+        for segment_id, outcome in staged:
             if segment_id not in best or outcome.rank > best[segment_id].rank:
                 best[segment_id] = outcome
         return {segment_id: outcome.kind for segment_id, outcome in best.items()}
@@ -140,29 +134,11 @@ class Output:
     def attempts(self, segment_id: str, stage: str | None = None) -> int:
         """How often this run has begun ``stage`` of the segment (None: the stage begun most often). Read it before
         ``begin_attempt``."""
-        prefix = f"{self._attempt_folder(segment_id)}/{segment_id}.{self.provenance.run_id}."
-        stages = [name[len(prefix) :].partition(".")[0] for name in self._attempt_names(segment_id) if name.startswith(prefix)]
-        if stage is not None:
-            return stages.count(stage)
-        return max(map(stages.count, stages), default=0)
+        return count_attempts(self.store, segment_id, self.provenance.run_id)
 
-    def begin_attempt(self, segment_id: str, stage: str = "annotate") -> None:
-        """Note that a stage of the segment is begun, so that a segment that kills its workers is not tried for ever."""
-        check_segment_id(segment_id)
-        run_id, unique = self.provenance.run_id, uuid.uuid4().hex
-        self.store.touch(f"{self._attempt_folder(segment_id)}/{segment_id}.{run_id}.{stage}.{unique}")
-
-    def _attempt_names(self, segment_id: str) -> list[str]:
-        return self.store.names(self._attempt_folder(segment_id))
-
-    def _end_attempts(self, segment_id: str) -> None:
-        for name in self._attempt_names(segment_id):
-            if name.rpartition("/")[2].startswith(f"{segment_id}."):
-                self.store.remove(name)
-
-    @staticmethod
-    def _attempt_folder(segment_id: str) -> str:
-        return f"{_ATTEMPTS}/{shard(segment_id)}"
+    def begin_attempt(self, segment_id: str) -> None:
+        """Note that the segment is begun, so that a segment that kills its worker is not tried for ever."""
+        begin_attempt(self.store, segment_id, self.provenance.run_id)
 
     # Commits
 
@@ -181,7 +157,7 @@ class Output:
             outcome = Outcome(COMMITTED)
             account = segment_row(segment, COMMITTED, rows, self.attempts(segment.segment_id), self.provenance.run_id)
             created = self._stage(segment.segment_id, outcome, rows | account)
-        self._end_attempts(segment.segment_id)
+        end_attempts(self.store, segment.segment_id)
         return created
 
     def quarantine(
@@ -200,7 +176,7 @@ class Output:
         segment_id = segment.segment_id
         previous = self._outcome(segment_id)
         if previous is not None and previous.kind != QUARANTINED:
-            self._end_attempts(segment_id)
+            end_attempts(self.store, segment_id)
             return False
         attempts = (previous.attempts if previous else 0) + max(self.attempts(segment_id), 1)
         if exception is not None:
@@ -210,7 +186,7 @@ class Output:
         rows = quarantine_row(segment, stage, error or "unknown", message or "", trace, attempts, self.provenance)
         account = segment_row(segment, QUARANTINED, {}, attempts, self.provenance.run_id)
         created = self._stage(segment_id, Outcome(QUARANTINED, attempts), rows | account)
-        self._end_attempts(segment_id)
+        end_attempts(self.store, segment_id)
         return created
 
     def _stage(self, segment_id: str, outcome: Outcome, tables: Rows) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from neuface_ray.dataset.attempts import end_attempts
 from neuface_ray.dataset.parquet import TARGET_BYTES, PartWriter
 from neuface_ray.dataset.schema import DELETED, TABLES, schema
 from neuface_ray.dataset.snapshot import (
@@ -23,6 +25,7 @@ from neuface_ray.dataset.snapshot import (
 )
 from neuface_ray.dataset.staged import read_staged
 from neuface_ray.dataset.storage import OutputError, Store, open_store
+from neuface_ray.errors import UsageError
 
 ATTEMPTS = 20
 """How often a publisher starts over because another one was faster, before it gives up."""
@@ -40,30 +43,63 @@ def publish(path: str | Store, minimum_bytes: int = 0, target_bytes: int = TARGE
     return _advance(store, frozenset(), target_bytes)
 
 
-def delete_segments(store: Store, segment_ids: frozenset[str], target_bytes: int = TARGET_BYTES) -> Snapshot:
+def delete(path: str | Store, **match: str) -> dict[str, int]:
+    """Delete a person (``person="anna"``) or a recording (``sequence_id=...``) from every table, file and staged commit.
+
+    Whole segments are deleted. What remains is a mark (the segment's hash and nothing else), so that a rerun does not bring
+    them back. Returns the deleted rows per table. Raises UsageError if nothing matches or the key is not one of the two.
+    """
+    from neuface_ray.dataset.card import finalise
+    from neuface_ray.dataset.reader import MeshDataset
+
+    store = path if isinstance(path, Store) else open_store(path)
+    if len(match) != 1 or not set(match) <= {"person", "sequence_id"}:
+        raise UsageError("say whom to delete: person=NAME or sequence_id=NAME")
+    ((column, value),) = match.items()
+    dataset = MeshDataset(store)
+    segment_ids = dataset.table("segments", ["segment_id"], [(column, "==", value)])["segment_id"].to_pylist()
+    if not segment_ids:
+        raise UsageError(f"{store.root} has no segment with {column}={value!r}")
+    theirs = pc.field("segment_id").isin(segment_ids)
+    deleted = {name: dataset.table(name, ["segment_id"], theirs).num_rows for name in TABLES}
+    delete_segments(store, segment_ids)
+    for segment_id in segment_ids:
+        end_attempts(store, segment_id)
+    finalise(store)
+    return deleted
+
+
+def delete_segments(path: str | Store, segment_ids: Iterable[str], target_bytes: int = TARGET_BYTES) -> Snapshot:
     """Remove the rows of these segments from every table and file; a mark without content keeps them from coming back."""
-    return _advance(store, segment_ids, target_bytes)
+    store = path if isinstance(path, Store) else open_store(path)
+    return _advance(store, frozenset(segment_ids), target_bytes)
 
 
 def _advance(store: Store, deleted: frozenset[str], target_bytes: int) -> Snapshot:
     """One new snapshot: write files, create the snapshot (this is the instant that counts), remove what it made obsolete."""
+    problem = "other publishers were faster"
     for _ in range(ATTEMPTS):
         view = read_view(store)
         base = view.snapshot
-        plan = _plan(store, view, deleted, target_bytes)
         number = base.number + 1
-        if not view.staged and not plan.rewritten and not _obsolete_files(store, base, number, number):
-            collect(store, view)
-            return base
         try:
+            plan = _plan(store, view, deleted, target_bytes)
+            unlisted = _unlisted_files(store, base, number)
+            if not view.staged and not plan.rewritten and not unlisted:
+                collect(store, view)
+                return base
+            if foreign := _only_copy(store, view, unlisted):
+                problem = f"{foreign} holds segments that no snapshot lists; a snapshot was lost"
+                continue  # or it is being published at this moment
             written = _write(store, plan, number, target_bytes)
-        except FileNotFoundError:
-            continue  # another publisher replaced what we were reading
+        except FileNotFoundError as error:
+            problem = f"{error} (a missing file, or another publisher was faster)"
+            continue
         snapshot = Snapshot(number, (*plan.kept, *written))
         if _commit(store, snapshot):
             collect(store, read_view(store))
             return snapshot
-    raise OutputError(f"{store.root}: other publishers were faster {ATTEMPTS} times; let one of them finish")
+    raise OutputError(f"{store.root}: not published, {problem}; see `python -m neuface_ray.dataset verify`")
 
 
 @dataclass(frozen=True)
@@ -166,8 +202,9 @@ def collect(store: Store, view: View) -> None:
 
     A reader that still holds an older view notices the missing file and takes a new view.
     """
-    for name in _obsolete_files(store, view.snapshot, 0, view.snapshot.number):
-        store.remove(name)
+    for name in _unlisted_files(store, view.snapshot):
+        if public_number(name) <= view.snapshot.number:
+            store.remove(name)
     for name in view.late:
         store.remove(name)
     for number in snapshot_numbers(store)[:-KEPT_SNAPSHOTS]:
@@ -176,11 +213,23 @@ def collect(store: Store, view: View) -> None:
         store.remove(name)
 
 
-def _obsolete_files(store: Store, snapshot: Snapshot, first: int, last: int) -> list[str]:
-    """Public files of ours, written for the snapshots ``first`` to ``last``, that the snapshot does not list."""
+def _unlisted_files(store: Store, snapshot: Snapshot, first: int = 0) -> list[str]:
+    """Public files of ours that the snapshot does not list, written for snapshot ``first`` or later."""
     listed = snapshot.paths()
     found = {name: public_number(name) for table in TABLES for name in store.names(table)}
-    return [name for name, number in found.items() if number is not None and first <= number <= last and name not in listed]
+    return [name for name, number in found.items() if number is not None and number >= first and name not in listed]
+
+
+def _only_copy(store: Store, view: View, unlisted: list[str]) -> str | None:
+    """An unlisted ``segments`` file with a segment that is nowhere else: proof that a snapshot was lost, not never made."""
+    files = [name for name in unlisted if name.startswith("segments/")]
+    if not files:
+        return None
+    known = set(view.staged.values()).union(*(part_outcomes(store, part) for part in view.snapshot.parts))
+    for name in files:
+        if not known.issuperset(read_parquet(store, name, ["segment_id"])["segment_id"].to_pylist()):
+            return name
+    return None
 
 
 def _staged_bytes(store: Store) -> int:

@@ -69,6 +69,11 @@ class MeshDataset:
         self.store = store
         self.descriptor: dict[str, Any] = read_descriptor(store)
         self._view: View = read_view(store)
+        if self._view.snapshot.number < self.descriptor.get("snapshot", 0):
+            raise OutputError(
+                f"{store.root}: snapshot {self.descriptor['snapshot']} is gone, {self._view.snapshot.number} is the newest; "
+                "run `python -m neuface_ray.dataset verify DIR --repair`"
+            )
 
     def __repr__(self) -> str:
         return f"MeshDataset({self.store.root!r}, head_model={self.head_model!r})"

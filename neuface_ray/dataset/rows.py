@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import neuface_ray
 from neuface_ray.dataset.privacy import clean_config, clean_uri, scrub, valid_text
 from neuface_ray.dataset.schema import Layout, schema
-from neuface_ray.errors import DataError
+from neuface_ray.errors import DataError, UsageError
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, Verdict, View
 
 Rows = dict[str, pa.Table]
@@ -42,6 +43,8 @@ class Provenance:
     seed: int = 0
 
     def __post_init__(self):
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", self.run_id):
+            raise UsageError(f"run_id {self.run_id!r} must be 1 to 80 letters, digits, '-' or '_'")
         object.__setattr__(self, "config", clean_config(self.config))
 
     @property

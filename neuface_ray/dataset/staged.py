@@ -2,8 +2,8 @@
 
     magic (8 bytes) | header length (8 bytes, little-endian) | header JSON | one Arrow stream per table | sha256 of all before
 
-Its name says what readers need without opening it: ``_staged/ab/SEGMENT.committed`` or ``_staged/ab/SEGMENT.quarantined-000003``
-(three attempts). Of several outcomes of one segment the highest in ``rank`` counts: deleted over committed over quarantined,
+Its name says what it is: ``_staged/ab/SEGMENT.committed``, or ``_staged/ab/SEGMENT.quarantined-000003`` after three attempts.
+Of several outcomes of one segment the highest in ``rank`` counts: deleted over committed over quarantined,
 more attempts over fewer. That order makes retries and late workers harmless, whatever the order in which they arrive.
 """
 
@@ -61,7 +61,7 @@ def parse_name(name: str) -> tuple[str, Outcome] | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    segment_id, kind, attempts = match.groups()
+    segment_id, _, attempts = match.groups()
     return segment_id, Outcome(COMMITTED) if attempts is None else Outcome(QUARANTINED, int(attempts))
 
 

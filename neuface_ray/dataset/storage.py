@@ -83,6 +83,7 @@ class Store(ABC):
     def arrow(self, name: str) -> tuple[str, Any]:
         """(path, filesystem) with which pyarrow opens ``name``."""
 
+    @abstractmethod
     def open_for_writing(self) -> None:
         """Check that the promises can be kept here; UsageError otherwise."""
 

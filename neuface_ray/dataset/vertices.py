@@ -25,7 +25,7 @@ def reconstruct(rows: pa.Table, head: HeadModel | None, head_model: str, batch_s
         rows: with the parameters and, if it is there, ``head_model``; head: None loads the open head.
         head_model: the id that the head must have.
 
-    Raises DataError (code ``head_mismatch``) if the head is another one or the rows mix heads, UsageError if a column is missing.
+    Raises DataError (code ``head_mismatch``) if the rows do not all belong to this head, UsageError if a column is missing.
     """
     import torch
 

@@ -1,0 +1,91 @@
+"""Look after a dataset: ``python -m neuface_ray.dataset {info,verify,publish,delete} DIR``.
+
+Exit codes: 0 done (verify: sound), 1 problems were found or the work could not be done, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from neuface_ray.dataset.commit import read_descriptor
+from neuface_ray.dataset.publish import delete, publish
+from neuface_ray.dataset.reader import MeshDataset
+from neuface_ray.dataset.schema import TABLES
+from neuface_ray.dataset.storage import open_store
+from neuface_ray.dataset.verify import verify
+from neuface_ray.errors import NeufaceError, UsageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m neuface_ray.dataset", description="Look after a dataset.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("info", "what it holds and how it was made"),
+        ("verify", "check every file, hash, row and key"),
+        ("publish", "publish what is staged; completes an interrupted publish"),
+        ("delete", "remove a person or a recording from every table and file"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("path", metavar="DIR", help="folder or URL of the dataset")
+        if name == "verify":
+            command.add_argument("--repair", action="store_true", help="mend what can be mended without losing a row")
+            command.add_argument(
+                "--discard-damaged", action="store_true", help="take damaged parts out, so that the next run makes them again"
+            )
+        if name == "delete":
+            command.add_argument("match", metavar="person=NAME", help="or sequence_id=NAME")
+    options = parser.parse_args(arguments)
+    try:
+        return {"info": _info, "verify": _verify, "publish": _publish, "delete": _delete}[options.command](options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NeufaceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _info(options: argparse.Namespace) -> int:
+    dataset = MeshDataset(open_store(options.path))
+    for key in ("annotator", "head_model", "config_hash", "code_version", "created"):
+        print(f"{key:16}{dataset.descriptor.get(key)}")
+    for key, value in dataset.totals().items():
+        print(f"{key:16}{value}")
+    for name in TABLES:
+        rows = sum(table.num_rows for table in dataset.scan(name, ["segment_id"]))
+        print(f"{name:16}{rows} rows in {len(dataset.files(name))} files")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(options.path, options.repair, options.discard_damaged)
+    for problem in report.repaired:
+        print(f"repaired   {problem}")
+    for problem in report.problems:
+        print(f"problem    {problem}")
+    rows = ", ".join(f"{report.rows[name]} {name}" for name in TABLES)
+    print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: snapshot {report.snapshot}, {rows}")
+    return 0 if report.sound else 1
+
+
+def _publish(options: argparse.Namespace) -> int:
+    store = open_store(options.path)
+    read_descriptor(store)
+    snapshot = publish(store)
+    print(f"snapshot {snapshot.number}: {len(snapshot.parts)} parts, {snapshot.rows()}")
+    return 0
+
+
+def _delete(options: argparse.Namespace) -> int:
+    key, separator, value = options.match.partition("=")
+    if not separator:
+        raise UsageError(f"{options.match!r}: say whom to delete, as person=NAME or sequence_id=NAME")
+    rows = delete(options.path, **{key: value})
+    print("deleted " + ", ".join(f"{count} {name}" for name, count in rows.items()))
+    print("Pictures, reports and copies that were made of this dataset are not reached by this.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
