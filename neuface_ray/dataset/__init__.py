@@ -19,7 +19,7 @@ On disk
     frames/ clips/ vertices/ quarantine/ segments/    public Parquet files, named TABLE-SNAPSHOT-PART-CONTENTHASH.parquet
     _staged/ab/SEGMENT.committed              one file per committed segment until it is published (not Parquet by name)
     _snapshots/00000012.json                  which public files belong; the highest number counts
-    _attempts/ab/SEGMENT.RUN.UUID             segments begun and not finished; empty files
+    _attempts/ab/SEGMENT.RUN.STAGE.UUID       segments begun and not finished; empty files
     _tmp/                                     bytes that have no name yet
 
 Guarantees

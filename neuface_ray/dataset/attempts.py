@@ -10,15 +10,18 @@ from neuface_ray.dataset.storage import Store
 FOLDER = "_attempts"
 
 
-def count_attempts(store: Store, segment_id: str, run_id: str) -> int:
-    """How often the run has begun the segment."""
-    return sum(name.rpartition("/")[2].startswith(f"{segment_id}.{run_id}.") for name in store.names(_folder(segment_id)))
+def count_attempts(store: Store, segment_id: str, run_id: str, stage: str | None = None) -> int:
+    """How often the run has begun a stage of the segment; None: the stage that was begun most often."""
+    prefix = f"{segment_id}.{run_id}."
+    names = [name.rpartition("/")[2] for name in store.names(_folder(segment_id))]
+    stages = [name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)]
+    return stages.count(stage) if stage is not None else max(map(stages.count, stages), default=0)
 
 
-def begin_attempt(store: Store, segment_id: str, run_id: str) -> None:
-    """Note that the segment is begun."""
+def begin_attempt(store: Store, segment_id: str, run_id: str, stage: str) -> None:
+    """Note that a stage of the segment is begun."""
     check_segment_id(segment_id)
-    store.touch(f"{_folder(segment_id)}/{segment_id}.{run_id}.{uuid.uuid4().hex}")
+    store.touch(f"{_folder(segment_id)}/{segment_id}.{run_id}.{stage}.{uuid.uuid4().hex}")
 
 
 def end_attempts(store: Store, segment_id: str) -> None:

@@ -134,11 +134,11 @@ class Output:
     def attempts(self, segment_id: str, stage: str | None = None) -> int:
         """How often this run has begun ``stage`` of the segment (None: the stage begun most often). Read it before
         ``begin_attempt``."""
-        return count_attempts(self.store, segment_id, self.provenance.run_id)
+        return count_attempts(self.store, segment_id, self.provenance.run_id, stage)
 
-    def begin_attempt(self, segment_id: str) -> None:
-        """Note that the segment is begun, so that a segment that kills its worker is not tried for ever."""
-        begin_attempt(self.store, segment_id, self.provenance.run_id)
+    def begin_attempt(self, segment_id: str, stage: str = "annotate") -> None:
+        """Note that a stage of the segment is begun, so that a segment that kills its workers is not tried for ever."""
+        begin_attempt(self.store, segment_id, self.provenance.run_id, stage)
 
     # Commits
 
