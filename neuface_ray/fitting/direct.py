@@ -125,9 +125,8 @@ def initial_expression(head: HeadModel, seen: Observations, use_blendshapes: boo
     if not seen.calibrated:
         return expression
     share = seen.valid.to(expression.dtype)[..., None]
-    return fill_invalid(
-        (share * expression).sum(1, keepdim=True) / share.sum(1, keepdim=True).clamp_min(1), seen.valid.any(1, True)
-    )
+    mean = (share * expression).sum(1, keepdim=True) / share.sum(1, keepdim=True).clamp_min(1)
+    return fill_invalid(mean, seen.valid.any(1, keepdim=True))
 
 
 def pose_in_world(head: HeadModel, rotation: Tensor, camera: Tensor, seen: Observations) -> tuple[Tensor, Tensor]:
@@ -233,7 +232,7 @@ def optimise(
                 unknown["expression"].clamp_(0, 1)
     for name in free:
         unknown[name].requires_grad_(False)
-    return {name: float(value) for name, value in terms.items()}
+    return {name: value.item() for name, value in terms.items()}
 
 
 def prior_terms(unknown: dict[str, Tensor], start: Tensor, seen: Observations, config: DirectFitConfig) -> dict[str, Tensor]:

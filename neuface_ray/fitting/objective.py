@@ -6,7 +6,8 @@ of an encoder that predicts them (NeuFace, Eq. 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -61,6 +62,12 @@ class Observations:
             world_to_camera=tensor(np.stack([c.world_to_camera for c in cameras])) if calibrated else None,
         )
 
+    def of_frames(self, frames: range) -> Observations:
+        """The observations of some consecutive frames."""
+        here = slice(frames.start, frames.stop)
+        per_frame = ("landmarks", "weight", "valid", "blendshapes", "image_to_crop")
+        return replace(self, **{k: getattr(self, k)[here] for k in per_frame if getattr(self, k) is not None})
+
     @property
     def calibrated(self) -> bool:
         return self.intrinsics is not None
@@ -98,6 +105,14 @@ class Objective:
         self.seen, self.config = seen, config
         self.landmark_head = restrict(head, landmark_vertices(head, seen.scheme))
         self.face_head = restrict(head, head.regions["face"]) if seen.landmarks.shape[1] > 1 else None
+
+    def restricted_to(self, frames: range) -> Objective:
+        """The same objective for some consecutive frames."""
+        if len(frames) == self.seen.landmarks.shape[0]:
+            return self
+        part = copy.copy(self)
+        part.seen = self.seen.of_frames(frames)
+        return part
 
     def project(self, codes: Codes) -> Tensor:
         """Landmarks of the coded heads in crop coordinates, (F, V, L, 2)."""
