@@ -161,4 +161,4 @@ def _face(head) -> np.ndarray:
 
 
 def _flat(value: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(value, np.float32)).flatten(0, 1)
+    return torch.from_numpy(np.array(value, np.float32)).flatten(0, 1)
