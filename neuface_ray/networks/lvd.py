@@ -1,0 +1,223 @@
+"""Learned Vertex Descent: every vertex of a mesh follows its own neural field, conditioned on image features.
+
+Source: Corona et al., "Learned Vertex Descent: A New Direction for 3D Human Model Fitting", ECCV 2022; written from the paper.
+
+Frames. The *reference frame* is right-handed with x right, y up, z towards the viewer of the reference view; its unit is half
+the side of the crop, so x and y run over [-1, 1]. ``to_view`` [B, N, 3, 4] is the similarity that carries reference
+coordinates into the same kind of frame of each of N views; for a single view it is the identity. A point lies at crop
+coordinates ``(x, -y)`` of its view.
+
+Several views. Each view votes in its own frame, where the field has learned what an image looks like from in front; the votes
+are turned into the reference frame and joined by least squares, each with the trust that the field has in itself across the
+image plane and in depth. One vote alone is that vote exactly, equal votes count as one, and order does not matter. (How the
+published GLVD joins views is not known; LVD has one view.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from neuface_ray.networks.hourglass import StackedHourglass
+
+PROFILES: dict[str, dict[str, int]] = {
+    "paper": {"crop_size": 256, "width": 256, "stacks": 4, "depth": 2, "reduction": 2, "hidden": 512},
+    "small": {"crop_size": 128, "width": 64, "stacks": 2, "depth": 2, "reduction": 4, "hidden": 256},
+}
+UNSEEN = 1e-3
+START_SIGMA = 0.15
+
+
+class Scene(NamedTuple):
+    """What is computed once per face: feature maps [B * N, C, h, w] for vertices and keypoints, cameras, and which views count.
+
+    Args:
+        to_view: (B, N, 3, 4). valid: (B, N) bool; a sample has at least one valid view.
+    """
+
+    maps: list[Tensor]
+    to_view: Tensor
+    valid: Tensor
+    keypoint_maps: list[Tensor]
+
+
+class Descent(NamedTuple):
+    """The way of the vertices: ``vertices`` (B, V, 3), all iterates (T + 1, B, V, 3), and the keypoints' (B, K, 3) if any."""
+
+    vertices: Tensor
+    trajectory: Tensor
+    keypoints: Tensor | None = None
+    keypoint_trajectory: Tensor | None = None
+
+
+def apply_similarity(transform: Tensor, points: Tensor) -> Tensor:
+    """(..., 3, 4) affine transforms of points (..., P, 3)."""
+    return points @ transform[..., :3].transpose(-1, -2) + transform[..., None, :, 3]
+
+
+def sample_maps(maps: list[Tensor], points: Tensor) -> Tensor:
+    """Pixel-aligned features: maps [M, C, h, w] sampled bilinearly at crop coordinates (M, P, 2), zero outside; (M, P, sum C).
+
+    A map spans [-1, 1] from edge to edge, as crops do.
+    """
+    grid = points[:, None]
+    sampled = [F.grid_sample(m, grid.to(m.dtype), mode="bilinear", align_corners=False)[:, :, 0] for m in maps]
+    return torch.cat(sampled, 1).transpose(1, 2)
+
+
+def fuse_votes(votes: Tensor, to_view: Tensor, trust: Tensor) -> Tensor:
+    """Joins the displacements that the views propose.
+
+    The displacement d in the reference frame minimises ``sum_n trust_n |R_n d - vote_n / scale_n|^2`` with separate trust
+    across the image plane and along depth.
+
+    Args:
+        votes: (B, N, P, ..., 3) in the frames of the views. to_view: (B, N, 3, 4) similarities.
+        trust: (B, N, P, 2) non-negative: in the image plane, in depth; positive in at least one view.
+
+    Returns:
+        (B, P, ..., 3) in the reference frame.
+    """
+    linear = to_view[..., :3]
+    scale = linear.square().sum((-1, -2)).div(3).sqrt()
+    rotation = (linear / scale[..., None, None])[:, :, None]
+    if votes.shape[1] == 1:
+        gain = (rotation.transpose(-1, -2) / scale[:, :, None, None, None]).expand(-1, -1, votes.shape[2], -1, -1)
+    else:
+        weights = torch.cat([trust[..., :1], trust], -1).to(linear.dtype)
+        pull = rotation.transpose(-1, -2) * weights[..., None, :]
+        gain = torch.linalg.solve((pull @ rotation).sum(1, keepdim=True), pull) / scale[:, :, None, None, None]
+    flat = votes.to(linear.dtype).flatten(3, -2) if votes.dim() > 4 else votes.to(linear.dtype).unsqueeze(3)
+    return torch.einsum("bnpij,bnpvj->bpvi", gain, flat).reshape(votes.shape[0], *votes.shape[2:])
+
+
+class PointField(nn.Module):
+    """One displacement field for each of M points, with a shared trunk and a last layer of its own for each point.
+
+    Args:
+        n_features: channels sampled from the maps. n_extra: further inputs per query. hidden: width of the two hidden layers.
+        n_points: M. canonical: coordinates and votes are in the reference frame instead of each view's.
+    """
+
+    def __init__(self, n_features: int, n_extra: int, hidden: int, n_points: int, canonical: bool = False):
+        super().__init__()
+        self.n_points, self.canonical = n_points, canonical
+        self.first = weight_norm(nn.Linear(3 + n_features + n_extra, hidden))
+        self.second = weight_norm(nn.Linear(hidden, hidden))
+        self.last = weight_norm(nn.Linear(hidden, 3 * n_points))
+        self.trust = nn.Linear(hidden, 2)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
+
+    def dense(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None) -> Tensor:
+        """Displacements (B, P, len(members), 3) from every query (B, P, 3) to every member (indices; None for all M)."""
+        hidden, frames, trust = self._hidden(scene, maps, points, extra)
+        weight, bias = self._last_layer()
+        if members is not None:
+            weight, bias = weight[members], bias[members]
+        votes = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, 3))
+        return fuse_votes(votes, frames, trust)
+
+    def own(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> Tensor:
+        """Displacement (B, M, 3) of each of the M points at its own place (B, M, 3), in O(M)."""
+        hidden, frames, trust = self._hidden(scene, maps, points, extra)
+        weight, bias = self._last_layer()
+        votes = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
+        return fuse_votes(votes, frames, trust)
+
+    def _last_layer(self) -> tuple[Tensor, Tensor]:
+        return self.last.weight.unflatten(0, (self.n_points, 3)), self.last.bias.unflatten(0, (self.n_points, 3))
+
+    def _hidden(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden state (B, N, P, H), the frames of the votes (B, N, 3, 4) and their trust (B, N, P, 2)."""
+        placed = apply_similarity(scene.to_view, points[:, None])
+        crop = placed[..., :2] * placed.new_tensor([1.0, -1.0])
+        features = sample_maps(maps, crop.flatten(0, 1)).unflatten(0, crop.shape[:2])
+        position = points[:, None].expand_as(placed) if self.canonical else placed
+        inputs = [position.to(features.dtype), features]
+        if extra is not None:
+            inputs.append(extra[:, None].expand(-1, placed.shape[1], -1, -1).to(features.dtype))
+        hidden = torch.relu(self.second(torch.relu(self.first(torch.cat(inputs, -1)))))
+        inside = (crop.abs() <= 1).all(-1, keepdim=True).to(placed.dtype) + UNSEEN
+        trust = F.softplus(self.trust(hidden).to(placed.dtype)) * inside * scene.valid[:, :, None, None]
+        frames = scene.to_view
+        if self.canonical:
+            frames = torch.eye(3, 4, dtype=frames.dtype, device=frames.device).expand_as(frames)
+            trust = trust.mean(-1, keepdim=True).expand_as(trust)
+        return hidden, frames, trust
+
+
+class LVD(nn.Module):
+    """Learned Vertex Descent for images.
+
+    Args:
+        n_vertices: of the mesh. profile: one of ``PROFILES``; ``sizes`` overrides its entries.
+        mask: a foreground mask is the fourth channel of the images. canonical: see `PointField`.
+    """
+
+    def __init__(self, n_vertices: int, profile: str = "small", mask: bool = False, canonical: bool = False, **sizes: int):
+        super().__init__()
+        self.options = {"n_vertices": n_vertices, "profile": profile, "mask": mask, "canonical": canonical, **sizes}
+        size = PROFILES[profile] | sizes
+        self.crop_size, self.n_channels, self.n_vertices = size["crop_size"], 4 if mask else 3, n_vertices
+        self.image = StackedHourglass(self.n_channels, size["width"], size["stacks"], size["depth"], size["reduction"])
+        self.vertex_field = PointField(size["stacks"] * size["width"], 0, size["hidden"], n_vertices, canonical)
+
+    def scene(self, images: Tensor, to_view: Tensor | None = None, valid: Tensor | None = None) -> Scene:
+        """Features of the views.
+
+        Args:
+            images: (B, N, C, S, S) in [0, 1]. to_view: (B, N, 3, 4), None for a single view. valid: (B, N), None for all.
+        """
+        to_view, valid = single_view_defaults(images, to_view, valid)
+        return Scene(self.image(images.flatten(0, 1)), to_view, valid, [])
+
+    def displacements(self, scene: Scene, points: Tensor, members: Tensor | None = None) -> Tensor:
+        """Displacement (B, P, len(members), 3) of each query (B, P, 3) towards each vertex: the field that is trained."""
+        return self.vertex_field.dense(scene, scene.maps, points, None, members)
+
+    def step(self, scene: Scene, vertices: Tensor) -> Tensor:
+        """One update of the vertices (B, V, 3)."""
+        return vertices + self.vertex_field.own(scene, scene.maps, vertices, None)
+
+    def descend(self, scene: Scene, steps: int = 10, start: Tensor | None = None) -> Descent:
+        """Iterates from ``start`` (B, V, 3), or from a random cloud that is always the same (`start_cloud`)."""
+        start = start_cloud(scene, self.n_vertices) if start is None else start
+        (path,) = iterate(lambda state: (self.step(scene, state[0]),), (start,), steps)
+        return Descent(path[-1], path)
+
+
+def single_view_defaults(images: Tensor, to_view: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    batch, views = images.shape[:2]
+    if to_view is None:
+        to_view = torch.eye(3, 4, device=images.device).expand(batch, views, 3, 4)
+    if valid is None:
+        valid = torch.ones(batch, views, dtype=torch.bool, device=images.device)
+    return to_view, valid
+
+
+def start_cloud(scene: Scene, count: int, seed: int = 0) -> Tensor:
+    """Starting positions (B, count, 3): Gaussian about the centre of the crop, the same for every face."""
+    generator = torch.Generator().manual_seed(seed)
+    cloud = START_SIGMA * torch.randn(count, 3, generator=generator)
+    return cloud.to(scene.to_view.device, torch.float32).expand(scene.to_view.shape[0], -1, -1)
+
+
+def iterate(
+    step: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]], start: tuple[Tensor, ...], steps: int
+) -> tuple[Tensor, ...]:
+    """All iterates of ``step``, each part of the state stacked to (steps + 1, ...)."""
+    states = [start]
+    for _ in range(steps):
+        states.append(step(states[-1]))
+    return tuple(torch.stack(parts) for parts in zip(*states, strict=True))
+
+
+def clamped_targets(targets: Tensor, points: Tensor, limit: float) -> Tensor:
+    """What a field should answer: (B, P, M, 3) ``clamp(target - point, -limit, limit)`` for (B, M, 3) and (B, P, 3)."""
+    return (targets[:, None] - points[:, :, None]).clamp(-limit, limit)
