@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pyarrow as pa
 
 from neuface_ray.dataset import Output, Provenance, clip_rows
+from neuface_ray.dataset.schema import KEYS, TIMING_COLUMNS
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, Verdict, View
 
 HEAD = "test_head/1/0123456789ab"
@@ -108,3 +110,25 @@ def write(path, count: int = 4, views: int = 2, quarantined: int = 0, run_id: st
             output.begin_attempt(segment.segment_id)
             assert output.quarantine(segment, "fit", ValueError("boom at https://u:p@host/x?token=1"))
     return segments
+
+
+def expected(segments, count: int | None = None, **options) -> dict[str, pa.Table]:
+    """The tables that ``write`` must lead to, made without the dataset: sorted, without the columns that tell of timing."""
+    rows = []
+    for i, segment in enumerate(segments[:count]):
+        rows += make_rows(segment, 1 + i % 2, accepted=i % 3 > 0, **options)
+    return {name: comparable(name, pa.concat_tables([one[name] for one in rows])) for name in rows[0]}
+
+
+def comparable(name: str, table: pa.Table) -> pa.Table:
+    """Rows sorted by key, without metadata and the columns that tell of timing."""
+    kept = [column for column in table.schema.names if column not in TIMING_COLUMNS]
+    return table.select(kept).sort_by([(key, "ascending") for key in KEYS[name]]).replace_schema_metadata(None)
+
+
+def assert_holds(dataset, wanted: dict[str, pa.Table]) -> None:
+    """The dataset's tables are exactly these rows."""
+    for name, table in wanted.items():
+        found = comparable(name, dataset.table(name))
+        assert found.num_rows == table.num_rows, f"{name}: {found.num_rows} rows instead of {table.num_rows}"
+        assert found.equals(table), f"{name} differs"

@@ -1,0 +1,135 @@
+import errno
+import multiprocessing
+import os
+import resource
+import signal
+import uuid
+
+import pytest
+
+from neuface_ray.dataset.storage import ObjectStore, OutputError, PosixStore, open_store
+from neuface_ray.errors import UsageError
+
+
+@pytest.fixture(params=["posix", "memory"])
+def store(request, tmp_path):
+    return open_store(tmp_path / "out" if request.param == "posix" else f"memory://{uuid.uuid4().hex}/out")
+
+
+def test_create_is_exclusive_and_replace_is_not(store):
+    assert store.create("a/b/x", b"1")
+    assert not store.create("a/b/x", b"2")
+    assert store.read("a/b/x") == b"1"
+    store.replace("a/b/x", b"three")
+    assert store.read("a/b/x") == b"three"
+    assert store.size("a/b/x") == 5
+    store.touch("a/marker")
+    assert store.names() == ["a/b/x", "a/marker"]
+    assert store.names("a/b") == ["a/b/x"]
+    assert store.names("absent") == []
+    assert store.exists("a/b/x")
+    assert store.remove("a/b/x")
+    assert not store.remove("a/b/x")
+    assert not store.exists("a/b/x")
+    with pytest.raises(FileNotFoundError):
+        store.read("a/b/x")
+
+
+def test_stores_are_equal_by_place(tmp_path):
+    assert open_store(tmp_path) == open_store(f"file://{tmp_path}")
+    assert isinstance(open_store("memory://x"), ObjectStore)
+    assert open_store(tmp_path) != open_store(tmp_path / "y")
+
+
+def _race(root, name, start, wins):
+    start.wait()
+    if PosixStore(root).create("prize", name.encode() * 10000):
+        wins.put(name)
+
+
+def test_of_many_creators_one_wins(tmp_path):
+    context = multiprocessing.get_context("fork")
+    start, wins = context.Barrier(8), context.SimpleQueue()
+    racers = [context.Process(target=_race, args=(str(tmp_path), str(i), start, wins)) for i in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+        assert racer.exitcode == 0
+    winner = wins.get()
+    assert wins.empty()
+    assert PosixStore(str(tmp_path)).read("prize") == winner.encode() * 10000
+    assert PosixStore(str(tmp_path)).names() == ["prize"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EDQUOT, "quota"), (errno.EIO, "Input/output")]
+)
+def test_failed_writes_leave_nothing(tmp_path, monkeypatch, number, words):
+    store = PosixStore(str(tmp_path))
+    store.create("before", b"kept")
+
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for write in (store.create, store.replace):
+        with pytest.raises(OutputError, match=words):
+            write("after", b"x" * 100)
+    assert store.names() == ["before"]
+
+
+def test_a_real_size_limit_leaves_nothing(tmp_path):
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        try:
+            PosixStore(str(tmp_path)).create("big", b"x" * 10000)
+        except OutputError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert PosixStore(str(tmp_path)).names() == []
+
+
+def test_a_place_that_cannot_be_written_is_a_usage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        open_store(tmp_path / "file" / "out").open_for_writing()
+
+
+def test_a_store_that_overwrites_is_refused(monkeypatch):
+    store = open_store("memory://overwrites")
+    monkeypatch.setattr(store._located[0], "pipe_file", lambda path, data, mode="overwrite": None)
+    monkeypatch.setattr(store._located[0], "rm_file", lambda path: None)
+    with pytest.raises(UsageError, match="conditional put"):
+        store.open_for_writing()
+
+
+def test_no_hard_links_is_explained(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UsageError, match="no hard links"):
+        open_store(tmp_path).open_for_writing()
+
+
+def test_a_repeated_nfs_link_counts_as_success(tmp_path, monkeypatch):
+    link = os.link
+
+    def twice(source, target):
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert PosixStore(str(tmp_path)).create("x", b"1")
+
+
+def test_leftovers_are_found_by_age(tmp_path):
+    store = PosixStore(str(tmp_path))
+    store.touch("_tmp/dead")
+    assert store.stale_temporaries() == []
+    os.utime(tmp_path / "_tmp" / "dead", (0, 0))
+    assert store.stale_temporaries() == ["_tmp/dead"]
