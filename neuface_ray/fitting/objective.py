@@ -116,8 +116,9 @@ class Objective:
 
     def project(self, codes: Codes) -> Tensor:
         """Landmarks of the coded heads in crop coordinates, (F, V, L, 2)."""
-        vertices = self.landmark_head(codes.shape, codes.expression, codes.pose)
-        points = self.landmark_head.landmarks(vertices, self.seen.scheme, pose=codes.pose)
+        pose = self._moving(codes.pose)
+        vertices = self.landmark_head(codes.shape, codes.expression, pose)
+        points = self.landmark_head.landmarks(vertices, self.seen.scheme, pose=pose)
         if codes.translation is None:
             return project_weak(points, codes.camera)
         pixels = project_pinhole(points, codes.translation, self.seen.intrinsics)
@@ -138,7 +139,7 @@ class Objective:
     def _view_term(self, codes: Codes, step: int) -> Tensor:
         frames = self._frames_of_step(step)
         shape = codes.shape if codes.shape.shape[0] == 1 else codes.shape[frames]
-        expression, pose = codes.expression[frames], codes.pose[frames]
+        expression, pose = codes.expression[frames], self._moving(codes.pose[frames])
         root_free = torch.cat([torch.zeros_like(pose[..., :3]), pose[..., 3:]], -1)
         canonical = self.face_head(shape, expression, root_free)
         valid = self.seen.valid[frames]
@@ -149,6 +150,10 @@ class Objective:
         if self.config.fidelity == "paper":
             target = target.detach()
         return multiview_consistency(canonical, target, valid)
+
+    def _moving(self, pose: Tensor) -> Tensor:
+        """The root alone where no other joint can turn, which spares the skinning."""
+        return pose if self.landmark_head.articulated else pose[..., :3]
 
     def _frames_of_step(self, step: int) -> Tensor:
         """The random frames of a step, the same for every run."""

@@ -186,7 +186,7 @@ class HeadModel(nn.Module):
         shift = places - (turn @ joints[..., None])[..., 0]
         weights = self.skinning_weights.to(dtype)
         blended = (weights @ turn.flatten(-2)).unflatten(-1, (3, 3))
-        return (blended @ vertices[..., None])[..., 0] + weights @ shift
+        return (blended * vertices[..., None, :]).sum(-1) + weights @ shift
 
     def extra_repr(self) -> str:
         return f"{self.id}, vertices={self.n_vertices}, shape={self.n_shape}, expression={self.n_expression}"
