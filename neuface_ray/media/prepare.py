@@ -1,0 +1,160 @@
+"""A planned segment to face clips: decode, detect, crop, track; one full frame in memory at a time.
+
+What becomes of trouble:
+
+* Input that cannot be decoded raises ``DataError`` and the whole segment goes to quarantine. A video that breaks on the way
+  loses only the segments with more than a tenth of their frames unreadable; in the others those frames are kept
+  with ``valid`` False and ``source_frame`` -1.
+* Frames on which no face was found stay in a clip with ``valid`` False: short ones at the ends of a track belong to its
+  clip, all others form one more clip without any valid frame, so every planned frame has a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import nullcontext
+
+import numpy as np
+
+from neuface_ray.media.config import MediaConfig
+from neuface_ray.media.crop import blur, crop_to_image, to_crop
+from neuface_ray.media.detect import FaceDetector
+from neuface_ray.media.observe import Observation, observe
+from neuface_ray.media.track import Track, cuts, link, persons
+from neuface_ray.types import FaceClip, Segment
+
+
+def prepare(segment: Segment, options: MediaConfig, detector: FaceDetector | None = None) -> list[FaceClip]:
+    """The clips of a segment: one for each face track, and one without valid frames for what no track covers.
+
+    Args:
+        detector: an open detector made from the same options, to spare its construction (about 50 ms); the result does not
+            depend on what it was used for before.
+
+    Raises:
+        DataError: the input cannot be decoded (``not_found``, ``permission``, ``not_a_file``, ``empty``, ``too_large``,
+            ``not_media``, ``truncated``, ``corrupt``, ``no_video_stream``, ``no_frames``, ``empty_range``, ``size_change``,
+            ``unreachable``).
+        ModelFileError: the landmark model is missing.
+    """
+    seconds = dict.fromkeys(("decode", "detect", "crop", "track"), 0.0)
+    with nullcontext(detector) if detector is not None else FaceDetector(options) as finder:
+        views = [observe(segment, view.uri, options, finder, seconds) for view in segment.views]
+        scheme = finder.scheme
+    started = time.perf_counter()
+    shot_starts = cuts(views[0].thumbnails) if len(views) == 1 and not segment.is_image else []
+    tracks = [link(view.faces, shot_starts, options) for view in views]
+    people = persons([view.faces for view in views], tracks, options.max_faces)
+    n_frames = segment.context_stop - segment.context_start
+    core = np.arange(segment.context_start, segment.context_stop)
+    core = (core >= segment.start) & (core < segment.stop)
+    people = [person for person in people if any(core[frame] for track in person for frame in track)]
+    spans, rest = frame_ranges(people, n_frames, shot_starts, options.max_gap)
+    seconds["track"] = time.perf_counter() - started
+    clips = [
+        _clip(segment, number, person, frames, views, core, options, scheme)
+        for number, (person, frames) in enumerate(zip(people, spans, strict=True))
+    ]
+    if core[rest].any():
+        nobody: list[Track] = [{} for _ in views]
+        clips.append(_clip(segment, len(people), nobody, rest[core[rest]], views, core, options, scheme))
+    for clip in clips:
+        clip.seconds = {name: value / len(clips) for name, value in seconds.items()}
+    return clips
+
+
+def frame_ranges(
+    people: list[list[Track]], n_frames: int, shot_starts: list[int], max_gap: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames of each person's clip, and the frames that belong to no clip.
+
+    A clip reaches from the first to the last frame of its tracks, and over up to ``max_gap`` faceless frames of the same
+    shot beside it.
+    """
+    first = [min(frame for track in person for frame in track) for person in people]
+    last = [max(frame for track in person for frame in track) for person in people]
+    free = np.ones(n_frames, bool)
+    for a, b in zip(first, last, strict=True):
+        free[a : b + 1] = False
+    for start, stop in _runs(free):
+        crosses = any(start < cut_frame < stop for cut_frame in shot_starts)
+        if stop - start > max_gap or crosses:
+            continue
+        if start - 1 in last and start not in shot_starts:
+            last[last.index(start - 1)] = stop - 1
+        elif stop in first and stop not in shot_starts:
+            first[first.index(stop)] = start
+        else:
+            continue
+        free[start:stop] = False
+    return [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)], np.flatnonzero(free)
+
+
+def clip_identity(segment_id: str, track: int) -> str:
+    """Twenty hex digits over (segment, track)."""
+    return hashlib.sha256(f"{segment_id}/{track}".encode()).hexdigest()[:20]
+
+
+def _clip(
+    segment: Segment,
+    number: int,
+    person: list[Track],
+    frames: np.ndarray,
+    views: list[Observation],
+    core: np.ndarray,
+    options: MediaConfig,
+    scheme: str,
+) -> FaceClip:
+    """Stacks one person's faces over ``frames`` and views; zeros (identity for ``crop_to_image``) where there is none."""
+    shape, size, points = (len(frames), len(views)), options.crop_size, 68 if scheme == "ibug68" else 478
+    clip = FaceClip(
+        clip_id=clip_identity(segment.segment_id, number),
+        segment=segment,
+        track=number,
+        crops=np.zeros((*shape, 3, size, size), np.uint8),
+        landmarks=np.zeros((*shape, points, 2), np.float32),
+        landmark_confidence=np.zeros((*shape, points), np.float32),
+        landmark_scheme=scheme,
+        crop_to_image=np.tile(np.eye(3), (*shape, 1, 1)),
+        valid=np.zeros(shape, bool),
+        core=core[frames],
+        frame_index=(frames + segment.context_start).astype(np.int64),
+        source_frame=np.stack([view.source_frame[frames] for view in views], 1),
+        timestamps_s=_first_known([view.times_s[frames] for view in views]),
+        fps=views[0].fps,
+        image_size=np.array([view.image_size for view in views], np.int64),
+        face_px=np.zeros(shape, np.float32),
+        blur=np.zeros(shape, np.float32),
+        blendshapes=np.zeros((*shape, 52), np.float32),
+        source_hash=tuple(view.source_hash for view in views),
+    )
+    for v, (view, track) in enumerate(zip(views, person, strict=True)):
+        for f, frame in enumerate(frames.tolist()):
+            if frame not in track:
+                continue
+            face = view.faces[frame][track[frame]]
+            matrix = crop_to_image(face.box, options.crop_scale)
+            clip.crops[f, v] = view.crops[frame][track[frame]]
+            clip.landmarks[f, v] = to_crop(face.landmarks, matrix)
+            clip.landmark_confidence[f, v] = face.confidence
+            clip.crop_to_image[f, v] = matrix
+            clip.valid[f, v] = True
+            clip.face_px[f, v] = face.side
+            clip.blur[f, v] = blur(clip.crops[f, v])
+            clip.blendshapes[f, v] = face.blendshapes
+    return clip
+
+
+def _first_known(times: list[np.ndarray]) -> np.ndarray:
+    """Times of the first view, completed by the next ones where it has ended."""
+    result = times[0].copy()
+    for other in times[1:]:
+        result = np.where(np.isnan(result), other, result)
+    return result
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Half-open ranges of consecutive True values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
