@@ -108,8 +108,7 @@ class Summary:
         lost = f"{len(self.unaccounted)} of {self.planned} segments are neither committed nor quarantined; {again}"
         text = {
             0: f"all {self.planned} segments are in the dataset",
-            1: self.failure
-            or f"{len(self.unaccounted)} of {self.planned} segments are neither committed nor quarantined; {again}",
+            1: self.failure or lost,
             2: self.failure,
             3: f"{failed} of {self.planned} segments are in quarantine; retry=quarantined tries them again",
             130: f"interrupted; what was committed is kept, {again}",

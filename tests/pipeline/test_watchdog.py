@@ -17,7 +17,7 @@ def run_watched(name: str, body: str, timeout_s: float = 60) -> int:
     return subprocess.run([sys.executable, "-c", code], timeout=60, check=False, capture_output=True).returncode
 
 
-@pytest.fixture()
+@pytest.fixture
 def name():
     name = uuid.uuid4().hex
     yield name
