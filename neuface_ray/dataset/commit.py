@@ -14,7 +14,7 @@ import pyarrow as pa
 from neuface_ray.dataset.attempts import begin_attempt, count_attempts, end_attempts
 from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
 from neuface_ray.dataset.schema import COMMITTED, QUARANTINED, SCHEMA_VERSION
-from neuface_ray.dataset.snapshot import Snapshot, part_outcomes, read_snapshot
+from neuface_ray.dataset.snapshot import Snapshot, part_outcomes, read_snapshot, snapshot_numbers
 from neuface_ray.dataset.staged import (
     Outcome,
     check_segment_id,
@@ -47,7 +47,7 @@ class Output:
 
     store: Store
     provenance: Provenance
-    _known: dict[str, Outcome] | None = field(default=None, repr=False, compare=False)
+    _known: tuple[int, dict[str, Outcome]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str, provenance: Provenance, on_change: str = "refuse") -> Output:
@@ -110,10 +110,11 @@ class Output:
     def _outcome(self, segment_id: str) -> Outcome | None:
         check_segment_id(segment_id)
         found = list(list_staged(self.store, segment_id).values())
-        if self._known is None:
-            self._known = self._published()
-        if segment_id in self._known:
-            found.append(self._known[segment_id])
+        newest = max(snapshot_numbers(self.store), default=0)
+        if self._known is None or self._known[0] != newest:
+            self._known = (newest, self._published())
+        if segment_id in self._known[1]:
+            found.append(self._known[1][segment_id])
         return max(found, key=lambda outcome: outcome.rank, default=None)
 
     def _published(self) -> dict[str, Outcome]:

@@ -22,6 +22,7 @@ _WRITE_ORDER = ("frames", "clips", "vertices", "quarantine", "segments")
 class _TableFile:
     """One Parquet file that is being filled in memory; rows are written a row group at a time."""
 
+    row_group_bytes: int
     sink: pa.BufferOutputStream = field(default_factory=pa.BufferOutputStream)
     writer: pq.ParquetWriter | None = None
     waiting: list[pa.Table] = field(default_factory=list)
@@ -37,7 +38,7 @@ class _TableFile:
             )
         self.waiting.append(table)
         self.rows += table.num_rows
-        if sum(waiting.nbytes for waiting in self.waiting) >= _ROW_GROUP_BYTES:
+        if sum(waiting.nbytes for waiting in self.waiting) >= self.row_group_bytes:
             self._flush()
 
     def _flush(self) -> None:
@@ -78,9 +79,12 @@ class PartWriter:
     def add(self, tables: dict[str, pa.Table]) -> None:
         """Add one segment; it is never split over two parts."""
         for name, table in tables.items():
-            self._files.setdefault(name, _TableFile()).add(table)
+            self._file(name).add(table)
         if max(file.size() for file in self._files.values()) >= self._target:
             self._finish_part()
+
+    def _file(self, name: str) -> _TableFile:
+        return self._files.setdefault(name, _TableFile(min(_ROW_GROUP_BYTES, self._target // 8)))
 
     def close(self) -> list[Part]:
         """Write what is left; the parts that were made."""
@@ -90,7 +94,7 @@ class PartWriter:
 
     def _finish_part(self) -> None:
         for name in self._always:
-            self._files.setdefault(name, _TableFile()).add(schema(name).empty_table())
+            self._file(name).add(schema(name).empty_table())
         self._always = ()
         index, files = len(self._parts), {}
         for table in _WRITE_ORDER:
