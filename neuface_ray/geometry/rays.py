@@ -49,8 +49,8 @@ class RayCaster:
         """First hits of rays from origins (P, 3) along unit directions (P, 3) or (3,)."""
         result = self._scene.run(*self._prepare(origins, directions), output=1)
         u, v = result["u"], result["v"]
-        distance = np.where(result["primID"] < 0, np.inf, result["tfar"] * self.size)
-        return Hits(result["primID"], np.stack([1 - u - v, u, v], -1), distance.astype(np.float32))
+        distance = np.where(result["primID"] < 0, np.float32(np.inf), result["tfar"]) * np.float32(self.size)
+        return Hits(result["primID"], np.stack([1 - u - v, u, v], -1), distance)
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """bool (P,): whether anything lies on the way from origins (P, 3) along unit directions (P, 3) or (3,)."""

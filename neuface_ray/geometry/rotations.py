@@ -26,7 +26,8 @@ def rotvec_to_matrix(rotvec: Tensor) -> Tensor:
     safe = torch.where(small, torch.ones_like(squared), squared)
     angle = safe.sqrt()
     sine = torch.where(small, 1 - squared / 6 + squared**2 / 120, angle.sin() / angle)
-    cosine = torch.where(small, 0.5 - squared / 24 + squared**2 / 720, (1 - angle.cos()) / safe)
+    # (1 - cos) / angle^2 by the half angle, which loses no digits where the cosine is near one.
+    cosine = torch.where(small, 0.5 - squared / 24 + squared**2 / 720, 2 * (0.5 * angle).sin() ** 2 / safe)
     cross = skew(rotvec)
     identity = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device).expand(cross.shape)
     return identity + sine[..., None, None] * cross + cosine[..., None, None] * (cross @ cross)
