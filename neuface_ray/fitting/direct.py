@@ -35,16 +35,16 @@ class DirectFitConfig:
     """Settings of direct fitting; the priors are weights of mean squared coefficients in standard deviations."""
 
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig, metadata={"help": "weights of the data terms"})
-    pose_steps: int = _option(60, "Adam steps on orientation and camera alone")
-    steps: int = _option(240, "Adam steps on all parameters")
+    pose_steps: int = _option(20, "Adam steps on orientation and camera alone")
+    steps: int = _option(120, "Adam steps on all parameters")
     shape_prior: float = _option(0.02, "weight of the identity prior")
     expression_prior: float = _option(0.02, "weight of the prior that pulls expressions to the detector's scores, or to zero")
     expression_smoothness: float = _option(2.0, "weight of the squared second difference of expressions in time")
     jaw_prior: float = _option(1e-3, "weight of the prior on joints that the head articulates by rotation")
     hidden_weight: float = _option(0.2, "factor on landmarks whose surface faces away from the camera")
     use_blendshapes: bool = _option(True, "start expressions from the detector's blendshape scores, where the head has them")
-    lr_pose: float = _option(0.01, "step size of rotations (radians) and of log camera scale")
-    lr_coefficients: float = _option(0.03, "step size of identity and expression coefficients")
+    lr_pose: float = _option(0.02, "step size of rotations (radians) and of log camera scale")
+    lr_coefficients: float = _option(0.06, "step size of identity and expression coefficients")
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def optimise(
     groups = [{"params": [unknown[n]], "lr": rates.get(n, config.lr_pose)} for n in free]
     adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda step: 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        adam, lambda step: 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / max(steps, 1)))
     )
     terms: dict[str, Tensor] = {}
     for step in range(steps):
