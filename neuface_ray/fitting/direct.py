@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,25 +25,32 @@ from neuface_ray.heads import ARKIT_NAMES, HeadModel
 from neuface_ray.types import JOINT_NAMES
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class DirectFitConfig:
     """Settings of direct fitting; the priors are weights of mean squared coefficients in standard deviations."""
 
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig, metadata={"help": "weights of the data terms"})
-    pose_steps: int = _option(20, "Adam steps on orientation and camera alone")
-    steps: int = _option(120, "Adam steps on all parameters")
-    shape_prior: float = _option(0.02, "weight of the identity prior")
-    expression_prior: float = _option(0.02, "weight of the prior that pulls expressions to the detector's scores, or to zero")
-    expression_smoothness: float = _option(2.0, "weight of the squared second difference of expressions in time")
-    jaw_prior: float = _option(1e-3, "weight of the prior on joints that the head articulates by rotation")
-    hidden_weight: float = _option(0.2, "factor on landmarks whose surface faces away from the camera")
-    use_blendshapes: bool = _option(True, "start expressions from the detector's blendshape scores, where the head has them")
-    lr_pose: float = _option(0.02, "step size of rotations (radians) and of log camera scale")
-    lr_coefficients: float = _option(0.06, "step size of identity and expression coefficients")
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Weights of the data terms."""
+    pose_steps: int = 20
+    """Adam steps on orientation and camera alone."""
+    steps: int = 120
+    """Adam steps on all parameters."""
+    shape_prior: float = 0.02
+    """Weight of the identity prior."""
+    expression_prior: float = 0.02
+    """Weight of the prior that pulls expressions to the detector's scores, or to zero."""
+    expression_smoothness: float = 2.0
+    """Weight of the squared second difference of expressions in time."""
+    jaw_prior: float = 1e-3
+    """Weight of the prior on joints that the head articulates by rotation."""
+    hidden_weight: float = 0.2
+    """Factor on landmarks whose surface faces away from the camera."""
+    use_blendshapes: bool = True
+    """Start expressions from the detector's blendshape scores, where the head has them."""
+    lr_pose: float = 0.02
+    """Step size of rotations (radians) and of log camera scale."""
+    lr_coefficients: float = 0.06
+    """Step size of identity and expression coefficients."""
 
 
 @dataclass(frozen=True)

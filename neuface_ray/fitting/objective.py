@@ -7,7 +7,7 @@ of an encoder that predicts them (NeuFace, Eq. 1).
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -88,11 +88,16 @@ class Codes:
 class ObjectiveConfig:
     """Weights of the objective's terms (defaults are NeuFace's released ones)."""
 
-    landmark: float = field(default=10.0, metadata={"help": "weight of the 2D landmark term (Eq. 2)"})
-    temporal: float = field(default=100.0, metadata={"help": "weight of the temporal orientation term (Eq. 3)"})
-    view: float = field(default=200.0, metadata={"help": "weight of the multi-view bootstrapping term (Eq. 4)"})
-    view_frames: int = field(default=5, metadata={"help": "frames that enter the multi-view term at each step"})
-    fidelity: str = field(default="paper", metadata={"help": "'paper' or 'released': which form the targets take"})
+    landmark: float = 10.0
+    """Weight of the 2D landmark term (Eq. 2)."""
+    temporal: float = 100.0
+    """Weight of the temporal orientation term (Eq. 3)."""
+    view: float = 200.0
+    """Weight of the multi-view bootstrapping term (Eq. 4)."""
+    view_frames: int = 5
+    """Frames that enter the multi-view term at each step."""
+    fidelity: str = "paper"
+    """'paper' or 'released': which form the targets take."""
 
 
 class Objective:
