@@ -50,7 +50,7 @@ def test_scale_changes_the_metric_score_only(blob):
 @pytest.mark.parametrize("metric", [False, True])
 def test_refinement_reaches_the_brute_force_optimum(blob, metric):
     vertices, faces, _ = blob
-    scan = on_surface(vertices * [1.05, 0.95, 1.02], faces, 150)
+    scan = on_surface(vertices * [1.05, 0.95, 1.02], faces, 50)
     got = refine(scan, Surface(vertices, faces), Alignment(np.eye(3), np.zeros(3), np.ones(())), metric)
 
     def distances(x):
