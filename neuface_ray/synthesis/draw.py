@@ -1,0 +1,255 @@
+"""Draws a person: head, hair and belongings under a light, seen by a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from neuface_ray.geometry.rays import HeadCamera, RayCaster
+from neuface_ray.geometry.render import Raster, interpolate, smooth_normals, spherical_harmonics
+from neuface_ray.heads.model import HeadModel
+from neuface_ray.synthesis.appearance import Look, eye_colour, mouth_colour, noise_at, read_skin, skin_colour
+from neuface_ray.synthesis.chart import PARTS, Chart, build_chart, look_up
+from neuface_ray.synthesis.hair import Shell, Skull
+from neuface_ray.synthesis.light import Lighting
+
+
+class Stage:
+    """A head model made ready for drawing: its arrays in numpy, its chart and its skull grid. Build once, use for everybody."""
+
+    def __init__(self, head: HeadModel):
+        self.head = head
+        self.faces = head.faces.numpy().astype(np.int32)
+        self.chart: Chart = build_chart(head)
+        self.skull = Skull(head, self.chart)
+        self.uv = None if head.uv is None else head.uv.numpy()
+        self.uv_faces = None if head.uv is None else head.uv_faces.numpy()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the camera sees: display colour float32 [R, R, 3], cover float32 [R, R, 1] and depth [R, R] in metres (infinite
+    outside) of everything that hides a face point behind it."""
+
+    colour: np.ndarray
+    cover: np.ndarray
+    depth: np.ndarray
+
+
+def draw(
+    stage: Stage,
+    look: Look,
+    vertices: np.ndarray,
+    solid: Shell,
+    shells: list[Shell],
+    light: Lighting,
+    camera: HeadCamera,
+    size: int,
+) -> Picture:
+    """Draws posed vertices (N, 3), a solid shell (clothes) and translucent ones (hair, beard, glasses) on a square picture."""
+    scene = _view(np.concatenate([vertices, solid.vertices]), _with_solid(stage, solid), camera, size, cull=True)
+    over = _join(shells)
+    veil = _view(over.vertices, over.faces, camera, size) if over is not None else None
+    mask = scene.raster.mask
+    colour = np.zeros((*mask.shape, 3), np.float32)
+    if mask.any():
+        albedo, gloss, occlusion, bump = _surface(stage, look, scene.raster, scene.faces, solid)
+        normals = np.concatenate([smooth_normals(vertices, stage.faces), smooth_normals(solid.vertices, solid.faces)])
+        normals = interpolate(scene.raster, scene.faces, normals)[mask] + bump
+        casts = veil is not None and all(shell.strands > 0 or shell.alpha.min() >= 1 for shell in shells)
+        free = _reached(scene.points, normals, mask, light, [scene.caster, veil.caster] if casts else [scene.caster])
+        colour[mask] = _lit(normals, scene.points[mask], albedo, gloss, occlusion, light, camera, free)
+    cover, depth = mask.astype(np.float32), scene.raster.depth
+    if veil is not None:
+        colour, cover, depth = _overlay(colour, cover, depth, over, veil, light, camera)
+    return Picture(_tone(colour), cover[..., None], depth)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A mesh as the camera sees it: its faces (T, 3), raster, ray caster and the points seen [size, size, 3]."""
+
+    faces: np.ndarray
+    raster: Raster
+    caster: RayCaster
+    points: np.ndarray
+
+
+def _view(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, size: int, cull: bool = False) -> _View:
+    centres = np.arange(size) + 0.5
+    pixels = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+    origins, directions = camera.rays(pixels, vertices)
+    kept = np.arange(len(faces))
+    if cull:
+        a, b, c = (vertices[faces[:, k]] for k in range(3))
+        kept = np.flatnonzero((np.cross(b - a, c - a) * camera.towards_viewer(a)).sum(-1) > 0)
+    caster = RayCaster(vertices, faces[kept])
+    hits = caster.cast(origins, directions)
+    hit = hits.triangle >= 0
+    points = origins + np.where(hit, hits.distance, 0.0)[:, None] * np.broadcast_to(directions, origins.shape)
+    depth = np.where(hit, camera.depth(points), np.inf).astype(np.float32)
+    triangle = np.where(hit, kept[hits.triangle], -1)
+    shape = (size, size)
+    raster = Raster(triangle.reshape(shape), hits.barycentric.reshape(*shape, 3), depth.reshape(shape))
+    return _View(faces, raster, caster, points.reshape(*shape, 3))
+
+
+def _with_solid(stage: Stage, solid: Shell) -> np.ndarray:
+    return np.concatenate([stage.faces, solid.faces + len(stage.chart.rest)]).astype(np.int32)
+
+
+def _blend(weight: np.ndarray, table: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Rows (P, C) float32: the corners' (P, 3) rows of a table (N, C) mixed by barycentric weights (P, 3)."""
+    table = np.asarray(table, np.float32)
+    return sum(weight[:, k, None] * table[corners[:, k]] for k in range(3))
+
+
+def _surface(stage: Stage, look: Look, raster: Raster, faces: np.ndarray, solid: Shell) -> tuple[np.ndarray, ...]:
+    """Albedo (P, 3), gloss (P,), occlusion (P,) and normal bump (P, 3) of the P pixels that the raster covers."""
+    chart, mask = stage.chart, raster.mask
+    triangle, weight = raster.triangle[mask], raster.barycentric[mask]
+    n_head, n_solid = len(chart.rest), len(solid.vertices)
+    table = np.concatenate([chart.coordinates, chart.rest, chart.occlusion[:, None]], 1)
+    table = np.concatenate([table, np.concatenate([solid.texture, np.zeros((n_solid, 3)), np.ones((n_solid, 1))], 1)])
+    values = _blend(weight, table, faces[triangle])
+    part = np.concatenate([chart.part, np.full(len(solid.faces), -1)])[triangle]
+    albedo, gloss = np.zeros((len(triangle), 3), np.float32), np.zeros(len(triangle), np.float32)
+    occlusion, bump = values[:, 5].copy(), np.zeros((len(triangle), 3), np.float32)
+    skin = part == 0
+    texture = None
+    if look.skin_file is not None and stage.uv is not None:
+        u, v = _blend(weight[skin], stage.uv, stage.uv_faces[triangle[skin]]).T
+        image = read_skin(look.skin_file)
+        texture = look_up(image, np.stack([u * image.shape[1] - 0.5, (1 - v) * image.shape[0] - 0.5], -1))
+    albedo[skin], gloss[skin] = skin_colour(look, chart, values[skin, :2], texture)
+    relief = noise_at(values[skin, :2], 45.0, look.seed + 2)
+    bump[skin] = np.float32(0.015 + 0.03 * look.age) * relief[:, [1, 0, 2]]
+    for eye, centre in ((1, chart.eye_centres[0]), (2, chart.eye_centres[1])):
+        on = part == eye
+        direction = values[on, 2:5] - centre
+        direction /= np.linalg.norm(direction, axis=-1, keepdims=True) + 1e-9
+        albedo[on], gloss[on] = eye_colour(look, direction)
+        occlusion[on] = 0.72
+    lips_plane = float(np.quantile(chart.rest[:, 2], 0.97))
+    for index in (3, 4, 5, 6):
+        on = part == index
+        albedo[on], gloss[on] = mouth_colour(PARTS[index], 1e3 * (lips_plane - values[on, 4]) - 8)
+        occlusion[on] = 0.75 if index == 3 else 0.6
+    worn = part == -1
+    cloth = _blend(weight[worn], solid.colour, faces[triangle[worn]] - n_head)
+    albedo[worn] = np.clip(cloth * (1 + 0.08 * noise_at(values[worn, :2], 200.0, look.seed + 3)[:, 1:2]), 0, 1)
+    gloss[worn] = 0.02
+    return albedo, gloss, 0.25 + 0.75 * occlusion, bump
+
+
+def _reached(
+    points: np.ndarray, normals: np.ndarray, mask: np.ndarray, light: Lighting, blockers: list[RayCaster]
+) -> np.ndarray:
+    """Share (P,) of the key light, a disc, that reaches the P masked pixels: one ray a pixel, averaged with its neighbours'."""
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+    spread = np.random.default_rng(7).normal(size=normals.shape) * light.softness
+    towards = light.key_direction + spread
+    towards /= np.linalg.norm(towards, axis=-1, keepdims=True)
+    origins = points[mask] + 2e-3 * normals + 1e-3 * light.key_direction
+    free = np.zeros(mask.shape, np.float32)
+    free[mask] = ~np.any([blocker.blocked(origins, towards) for blocker in blockers], axis=0)
+    width = 0.6 + 4.0 * light.softness
+    count = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), width)
+    return (cv2.GaussianBlur(free, (0, 0), width) / np.maximum(count, 1e-3))[mask]
+
+
+def _lit(
+    normals: np.ndarray,
+    points: np.ndarray,
+    albedo: np.ndarray,
+    gloss: np.ndarray,
+    occlusion: np.ndarray,
+    light: Lighting,
+    camera: HeadCamera,
+    free: np.ndarray,
+) -> np.ndarray:
+    """Linear colour (P, 3): soft environment, highlights, and a key light that reaches ``free`` (P,) and bleeds red."""
+    view = camera.towards_viewer(points).astype(np.float32)
+    direction, key_colour = light.key_direction.astype(np.float32), light.key_colour.astype(np.float32)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+    normals = normals * np.where((normals * view).sum(-1, keepdims=True) < -0.1, -1, 1)
+    soft = np.clip(spherical_harmonics(normals, light.harmonics), 0.02, None) * occlusion[:, None]
+    cosine = normals @ direction
+    bleed = np.float32([0.28, 0.12, 0.08])
+    wrapped = np.clip((cosine[:, None] + bleed) / (1 + bleed), 0, None)
+    key = wrapped * free[:, None] * key_colour * (0.4 + 0.6 * occlusion[:, None])
+    half = direction + view
+    half /= np.linalg.norm(half, axis=-1, keepdims=True)
+    aligned = np.clip((normals * half).sum(-1), 0, 1)
+    fresnel = 0.3 + 0.7 * (1 - np.clip((normals * view).sum(-1), 0, 1)) ** 4
+    sharp = np.where(gloss > 0.8, 180.0, 22.0)
+    highlight = gloss * fresnel * (aligned**sharp) * free * np.where(gloss > 0.8, 2.5, 1.6)
+    sheen = 0.25 * np.minimum(gloss, 0.4) * fresnel * occlusion
+    return albedo * (soft + key) + highlight[:, None] * key_colour + sheen[:, None] * soft
+
+
+@dataclass(frozen=True)
+class _Veil:
+    """Shells joined to one mesh: vertices (N, 3), faces (T, 3) and a table (N, 11): colour 3, cover, texture 2, gloss, strands,
+    normal 3."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    table: np.ndarray
+
+
+def _join(shells: list[Shell]) -> _Veil | None:
+    if not shells:
+        return None
+    offsets = np.cumsum([0] + [len(shell.vertices) for shell in shells[:-1]])
+    faces = np.concatenate([shell.faces + offset for shell, offset in zip(shells, offsets, strict=True)]).astype(np.int32)
+    vertices = np.concatenate([shell.vertices for shell in shells])
+    columns = [
+        np.concatenate([getattr(shell, name).reshape(len(shell.vertices), -1) for shell in shells])
+        for name in ("colour", "alpha", "texture", "gloss")
+    ]
+    strands = np.concatenate([np.full((len(shell.vertices), 1), shell.strands) for shell in shells])
+    return _Veil(vertices, faces, np.concatenate([*columns, strands, smooth_normals(vertices, faces)], 1).astype(np.float32))
+
+
+def _overlay(
+    colour: np.ndarray, cover: np.ndarray, depth: np.ndarray, over: _Veil, view: _View, light: Lighting, camera: HeadCamera
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Blends the nearest translucent surface over the solid picture where it lies before it."""
+    front = view.raster.mask & (view.raster.depth < depth)
+    if not front.any():
+        return colour, cover, depth
+    values = _blend(view.raster.barycentric[front], over.table, view.faces[view.raster.triangle[front]])
+    albedo, alpha, texture, gloss, strand, normals = np.split(values, [3, 4, 6, 7, 8], axis=1)
+    noise = noise_at(texture * np.float32([1.6, 1.0]), 90.0, len(over.vertices))
+    fibre = noise[:, 3:4]
+    albedo = albedo * np.clip(1 + strand * (0.55 * fibre + 0.2 * noise[:, 2:3]), 0.15, 2.2)
+    alpha = np.where(strand > 0, np.clip(2.6 * alpha - 0.7 + 0.3 * fibre * (alpha < 0.95), 0, 1), alpha)
+    gloss = np.where(strand > 0, gloss * np.clip(1 + fibre, 0, 3), gloss)[:, 0]
+    occlusion = np.where(strand[:, 0] > 0, np.float32(0.75), np.float32(1))
+    free = np.ones(len(values), np.float32)
+    normals = normals + strand * 0.35 * noise[:, [3, 1, 0]]
+    lit = _lit(normals, view.points[front], albedo, gloss, occlusion, light, camera, free)
+    colour, cover, depth = colour.copy(), cover.copy(), depth.copy()
+    before = cover[front][:, None]
+    after = before + (1 - before) * alpha
+    colour[front] = ((1 - alpha) * before * colour[front] + alpha * lit) / np.maximum(after, 1e-3)
+    cover[front] = after[:, 0]
+    depth[front] = np.where(alpha[:, 0] > 0.5, view.raster.depth[front], depth[front])
+    return colour, cover, depth
+
+
+def _tone(colour: np.ndarray) -> np.ndarray:
+    """Display values of linear colour, bright parts rolled off."""
+    rolled = np.where(colour > 0.7, 0.7 + 0.3 * np.tanh((colour - 0.7) / 0.3 * 0.8), colour)
+    return np.clip(rolled, 0, 1).astype(np.float32) ** np.float32(1 / 2.2)
+
+
+def soften_edges(picture: Picture) -> Picture:
+    """The picture with its silhouette smoothed over a pixel, as a lens does."""
+    cover = cv2.GaussianBlur(picture.cover, (3, 3), 0.7)[..., None]
+    spread = cv2.GaussianBlur(picture.colour * picture.cover, (3, 3), 0.7) / np.maximum(cover, 1e-3)
+    colour = np.where(picture.cover > 0.5, picture.colour, spread)
+    return Picture(colour, cover, picture.depth)

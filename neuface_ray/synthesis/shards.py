@@ -1,0 +1,122 @@
+"""Sets of synthetic faces on disk: folders of plain ``.npy`` arrays, made in parallel, each a function of (seed, number).
+
+``python -m neuface_ray.synthesis.shards --out faces --count 60000 --workers 2`` writes them; what is there already is kept, so
+that a broken run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from neuface_ray.errors import DataError
+from neuface_ray.heads import load_head
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions, make_face
+
+FIELDS = ("image", "shape", "expression", "pose", "camera", "landmarks", "visible", "intrinsics", "translation")
+SHARD_SIZE = 512
+
+
+def write_shard(
+    folder: str | Path, options: FaceOptions, seed: int, number: int, size: int = SHARD_SIZE, head: str = "open_head"
+) -> Path:
+    """Makes faces ``number * size`` and on into ``folder/shard-NNNNN``, all or nothing; an existing shard is kept."""
+    target = Path(folder) / f"shard-{number:05d}"
+    if target.is_dir():
+        return target
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    stage = _stage(head)
+    faces = [make_face(stage, options, seed, index) for index in range(number * size, (number + 1) * size)]
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    for name in FIELDS:
+        np.save(partial / f"{name}.npy", np.stack([getattr(face, name) for face in faces]))
+    about = {"seed": seed, "number": number, "options": asdict(options), "head": stage.head.id}
+    (partial / "about.json").write_text(json.dumps(about, indent=1))
+    try:
+        partial.rename(target)
+    except OSError:
+        shutil.rmtree(partial)
+        if not target.is_dir():
+            raise
+    return target
+
+
+@lru_cache(maxsize=1)
+def _stage(head: str) -> Stage:
+    return Stage(load_head(head))
+
+
+def write_shards(
+    folder: str | Path, options: FaceOptions, seed: int, count: int, workers: int = 1, head: str = "open_head"
+) -> None:
+    """Writes the first ``count`` faces (rounded up to whole shards) of a seed with parallel processes; prints progress."""
+    jobs = [(folder, options, seed, number, SHARD_SIZE, head) for number in range(-(-count // SHARD_SIZE))]
+    started = time.time()
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for done, path in enumerate(pool.imap(_write, jobs), 1):
+            print(f"{path} {done}/{len(jobs)} {done * SHARD_SIZE / (time.time() - started):.1f} images/s", flush=True)
+
+
+def _write(job: tuple) -> Path:
+    return write_shard(*job)
+
+
+class Shards:
+    """All shards of some folders as one table of faces, read by memory maps.
+
+    Args:
+        folders: written by ``write_shards``. Raises DataError when they hold no shard, or shards of different heads.
+    """
+
+    def __init__(self, *folders: str | Path):
+        self.paths = [path for folder in folders for path in sorted(Path(folder).glob("shard-*"))]
+        if not self.paths:
+            raise DataError(f"no shard of synthetic faces lies in {', '.join(map(str, folders))}")
+        heads = {json.loads((path / "about.json").read_text())["head"] for path in self.paths}
+        if len(heads) > 1:
+            raise DataError(f"the shards belong to different heads: {', '.join(sorted(heads))}")
+        self.head = heads.pop()
+        self._arrays = [{name: np.load(path / f"{name}.npy", mmap_mode="r") for name in FIELDS} for path in self.paths]
+        self._starts = np.cumsum([0] + [len(arrays["pose"]) for arrays in self._arrays])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def take(self, indices: np.ndarray, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """The named fields of faces ``indices`` (B,), stacked in that order."""
+        shard = np.searchsorted(self._starts, indices, side="right") - 1
+        rows = indices - self._starts[shard]
+        return {name: np.stack([self._arrays[s][name][r] for s, r in zip(shard, rows, strict=True)]) for name in fields}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m neuface_ray.synthesis.shards", description=__doc__)
+    parser.add_argument("--out", required=True, help="folder of the shards")
+    parser.add_argument("--count", type=int, default=60_000, help="faces, rounded up to whole shards (default 60000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the set (default 0)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--size", type=int, default=128, help="side of the crops, pixels (default 128)")
+    parser.add_argument("--head", default="open_head", help="head model (default open_head)")
+    for name in ("skins", "hdr", "backgrounds"):
+        parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
+    given = parser.parse_args()
+    options = replace(FaceOptions(), size=given.size, skins=given.skins, hdr=given.hdr, backgrounds=given.backgrounds)
+    write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
+
+
+if __name__ == "__main__":
+    main()
