@@ -81,7 +81,7 @@ def ledger(todo: Sequence[Segment], job: Job) -> Iterator[Ledger]:
                 .map_batches(prepare_stage, fn_args=(job,), batch_size=1, num_cpus=1)
                 .map_batches(
                     Annotate,
-                    fn_constructor_args=(job, workers.threads),
+                    fn_constructor_args=(job,),
                     batch_size=1,
                     num_cpus=workers.cpus,
                     num_gpus=workers.gpus,
@@ -101,10 +101,10 @@ def prepare_stage(batch: dict[str, Any], job: Job) -> dict[str, Any]:
 class Annotate:
     """The actor that annotates, judges and commits one segment in each call, and returns its ledger row."""
 
-    def __init__(self, job: Job, threads: int):
+    def __init__(self, job: Job):
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(job.config.ray.cpus_per_actor)
         self.job, self._bench = job, None
 
     def bench(self) -> Workbench:
@@ -125,7 +125,6 @@ class Workers:
     actors: int
     gpus: float
     cpus: int
-    threads: int
 
     @classmethod
     def of(cls, config: RayConfig, tasks: int) -> Workers:
@@ -137,9 +136,7 @@ class Workers:
         share = config.num_gpus if gpus else 0.0
         room = int(gpus / share) if share else cpus // config.cpus_per_actor
         actors = max(1, min(config.actors or room, tasks))
-        one_machine = len(ray.nodes()) == 1
-        threads = max(config.cpus_per_actor, cpus // actors if one_machine else 1)
-        return cls(actors, share, config.cpus_per_actor, threads)
+        return cls(actors, share, config.cpus_per_actor)
 
 
 def keep_books(rows: Iterator[Ledger], job: Job, summary: Summary, progress: Progress) -> None:

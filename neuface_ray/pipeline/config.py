@@ -25,7 +25,7 @@ class RayConfig:
     num_gpus: float = 1.0
     """GPUs of each annotating worker (0.5: two share one); where the cluster has no GPU they work on the CPU."""
     cpus_per_actor: int = 1
-    """CPUs of each annotating worker."""
+    """CPUs of each annotating worker, and its number of torch threads, on which the last digits of the rows depend."""
 
 
 @dataclass
