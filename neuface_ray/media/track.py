@@ -15,8 +15,8 @@ from neuface_ray.media.detect import Face, overlap
 Track = dict[int, int]  # frame -> index of its face in that frame
 THUMB = (64, 32)
 BLOCK, REACH_PX = 8, 4
-CUT_FLOOR = 0.12  # least change of picture that can be a cut, in units of its contrast
-CUT_RATIO = 3.0  # ... and how many times the change around it
+CUT_FLOOR = 0.05  # least change of picture that can be a cut; strong motion reaches 0.046, cuts between scenes 0.1 to 0.4
+CUT_RATIO = 3.5  # ... and how many times the usual change around it
 REACH = 0.6  # how far a face may move between frames, in sides of its box; grows with the frames missed
 
 
@@ -29,17 +29,20 @@ def cuts(thumbnails: Sequence[np.ndarray | None]) -> list[int]:
     """Frames with which a new shot begins.
 
     The change between two frames is what remains of their difference after each block of the one is looked for in the
-    neighbourhood of the other, so motion of the head or the camera counts little. A cut is a change that is large and
-    stands out against the changes of the frames around it, as fast motion and flicker do not.
+    neighbourhood of the other, so motion of the head or the camera counts little. A cut is a change that is large, stands
+    out against the changes of the frames around it, and lasts, as fast motion, flicker and flashes do not.
     """
     seen = [index for index, thumb in enumerate(thumbnails) if thumb is not None]
-    change = np.array([picture_change(thumbnails[a], thumbnails[b]) for a, b in itertools.pairwise(seen)])
+    pictures = [thumbnails[index] for index in seen]
+    change = np.array([picture_change(a, b) for a, b in itertools.pairwise(pictures)])
     found = []
-    for index, value in enumerate(change):
-        around = np.concatenate([change[max(0, index - 3) : index], change[index + 1 : index + 4]])
-        usual = float(np.median(around)) if len(around) else 0.0
-        if value > CUT_FLOOR and value > CUT_RATIO * usual:
-            found.append(seen[index + 1])
+    for k in np.flatnonzero(change > CUT_FLOOR).tolist():
+        around = np.concatenate([change[max(0, k - 3) : k], change[k + 1 : k + 4]])
+        stands_out = change[k] > CUT_RATIO * (float(np.median(around)) if len(around) else 0.0)
+        past_it = [(i, i + 2) for i in (k - 1, k) if i >= 0 and i + 2 < len(pictures)]
+        flash = any(picture_change(pictures[i], pictures[j]) < CUT_FLOOR for i, j in past_it)
+        if stands_out and not flash:
+            found.append(seen[k + 1])
     return found
 
 
