@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from neuface_ray.dataset.accounts import check_tables
 from neuface_ray.dataset.commit import DESCRIPTOR, read_descriptor
-from neuface_ray.dataset.publish import publish
+from neuface_ray.dataset.publish import collect, publish
 from neuface_ray.dataset.rebuild import rebuild_snapshot, snapshot_without
 from neuface_ray.dataset.schema import SCHEMA_VERSION, TABLES
 from neuface_ray.dataset.snapshot import Part, Snapshot, View, public_number, read_parquet, read_snapshot, read_view
@@ -78,11 +78,13 @@ def verify(path: str | Store, repair: bool = False, discard_damaged: bool = Fals
     if not report.problems or not (repair or discard_damaged):
         return report
     mended = []
+    if discard_damaged and (parts := {problem.part for problem in report.problems if problem.part}):
+        snapshot_without(store, parts)
+        collect(store, read_view(store))
+        mended += [problem for problem in report.problems if problem.part]
+        report = _examine(store)
     if repair:
         mended += _repair(store, report)
-    if discard_damaged and (parts := {p.part for p in report.problems if p.part}):
-        snapshot_without(store, parts)
-        mended += [problem for problem in report.problems if problem.part]
     after = _examine(store)
     after.repaired = [problem for problem in mended if problem not in after.problems]
     return after
@@ -97,8 +99,11 @@ def _repair(store: Store, report: Report) -> list[Problem]:
     for problem in report.problems:
         if problem.code in ("damaged_commit", "copied_file", "leftover"):
             store.remove(problem.path)
-    if any(problem.code in ("interrupted_publish", "dead_file", "late_commit") for problem in mended):
+    codes = {problem.code for problem in mended}
+    if "interrupted_publish" in codes:
         publish(store)
+    elif codes & {"dead_file", "late_commit"}:
+        collect(store, read_view(store))
     return mended
 
 
@@ -152,7 +157,7 @@ def _examine_part(store: Store, part: Part, head: str | None, rows: Counter) -> 
             detail = f"{len(data)} bytes with another hash than the {file.bytes} that were written"
             problems.append(Problem("damaged_file", file.path, detail, part.name))
             continue
-        tables[name] = pq.read_table(pa.BufferReader(data))
+        tables[name] = pq.ParquetFile(pa.BufferReader(data)).read()
         rows[name] += tables[name].num_rows
         if tables[name].num_rows != file.rows:
             detail = f"{tables[name].num_rows} rows, the snapshot says {file.rows}"

@@ -163,8 +163,7 @@ def test_a_commit_killed_at_any_change_is_whole_or_absent(tmp_path):
         assert [name for _, _, names in os.walk(f"{root}/_attempts") for name in names] == []
         shutil.rmtree(root)
 
-    for after in (False, True):
-        assert every_crash(attempt, recover, after) >= 6
+    assert every_crash(attempt, recover) >= 4
     assert seen == {True, False}
 
 

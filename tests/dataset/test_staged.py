@@ -54,6 +54,6 @@ def test_ids_that_are_no_file_names_are_refused(name):
 
 def test_order_of_outcomes():
     order = [Outcome(QUARANTINED, 1), Outcome(QUARANTINED, 12), Outcome(COMMITTED, 3), Outcome(DELETED)]
-    assert sorted(order[::-1], key=lambda outcome: outcome.rank) == order
+    assert sorted([order[2], order[0], order[3], order[1]], key=lambda outcome: outcome.rank) == order
     assert Outcome(COMMITTED, 1).rank == Outcome(COMMITTED, 9).rank
     assert parse_name("_staged/ab/x.parquet") is None
