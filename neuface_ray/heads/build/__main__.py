@@ -16,8 +16,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="file to write, such as open_head.safetensors")
     parser.add_argument("--seed", type=int, default=0, help="of the random heads (default 0)")
     parser.add_argument("--heads", type=int, default=2000, help="random heads behind the identity space (default 2000)")
+    parser.add_argument("--views", type=int, default=450, help="pictures behind the landmark embedding (default 450)")
     arguments = parser.parse_args()
-    report = build_open_head(arguments.out, seed=arguments.seed, n_heads=arguments.heads)
+    report = build_open_head(arguments.out, seed=arguments.seed, n_heads=arguments.heads, n_views=arguments.views)
     print(json.dumps(report, indent=2))
 
 

