@@ -145,9 +145,10 @@ class GLVD(nn.Module):
         """One update of the keypoints (B, K, 3)."""
         return keypoints + self.keypoint_field.own(scene, scene.keypoint_maps, keypoints, None)
 
-    def step(self, scene: Scene, vertices: Tensor, keypoints: Tensor) -> Tensor:
-        """One update of the vertices (B, V, 3), given keypoints (B, K, 3)."""
-        return vertices + self.vertex_field.own(scene, scene.maps, vertices, self._encode(vertices, keypoints))
+    def step(self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
+        """One update of the vertices (B, V, 3), or of only the ``members``, given keypoints (B, K, 3)."""
+        encoding = self._encode(vertices, keypoints)
+        return vertices + self.vertex_field.own(scene, scene.maps, vertices, encoding, members)
 
     def _encode(self, points: Tensor, keypoints: Tensor) -> Tensor | None:
         return relative_encoding(points, keypoints) if self.relative else None

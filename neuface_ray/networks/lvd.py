@@ -123,10 +123,14 @@ class PointField(nn.Module):
         votes = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, 3))
         return fuse_votes(votes, frames, trust)
 
-    def own(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> Tensor:
-        """Displacement (B, M, 3) of each of the M points at its own place (B, M, 3), in O(M)."""
+    def own(
+        self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None = None
+    ) -> Tensor:
+        """Displacement (B, M, 3) of each of the M points (or of the ``members``) at its own place (B, M, 3), in O(M)."""
         hidden, frames, trust = self._hidden(scene, maps, points, extra)
         weight, bias = self._last_layer()
+        if members is not None:
+            weight, bias = weight[members], bias[members]
         votes = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
         return fuse_votes(votes, frames, trust)
 
@@ -181,9 +185,9 @@ class LVD(nn.Module):
         """Displacement (B, P, len(members), 3) of each query (B, P, 3) towards each vertex: the field that is trained."""
         return self.vertex_field.dense(scene, scene.maps, points, None, members)
 
-    def step(self, scene: Scene, vertices: Tensor) -> Tensor:
-        """One update of the vertices (B, V, 3)."""
-        return vertices + self.vertex_field.own(scene, scene.maps, vertices, None)
+    def step(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
+        """One update of the vertices (B, V, 3), or of only the ``members`` (B, len(members), 3)."""
+        return vertices + self.vertex_field.own(scene, scene.maps, vertices, None, members)
 
     def descend(self, scene: Scene, steps: int = 10, start: Tensor | None = None) -> Descent:
         """Iterates from ``start`` (B, V, 3), or from a random cloud that is always the same (`start_cloud`)."""

@@ -128,5 +128,5 @@ def test_overfits_one_face_with_its_own_keypoints():
         optimiser.step()
     with torch.no_grad():
         descent = model.eval().descend(model.scene(image), 12)
-    assert (descent.keypoints - keypoint_target).norm(dim=-1).mean() < 0.02
-    assert (descent.vertices - target).norm(dim=-1).mean() < 0.02
+    assert (descent.keypoints - keypoint_target).norm(dim=-1).mean() < 0.04
+    assert (descent.vertices - target).norm(dim=-1).mean() < 0.04

@@ -1,0 +1,53 @@
+"""The model card that accompanies trained weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuface_ray.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from neuface_ray.training.run import Summary
+
+_WHAT = {
+    "heatmap": "marks sparse keypoints of a face in a crop, as guidance for GLVD",
+    "lvd": "reconstructs a face mesh of fixed topology from one or several crops by Learned Vertex Descent",
+    "glvd": "reconstructs a face mesh of fixed topology and sparse keypoints from one or several crops by Guided Learned "
+    "Vertex Descent",
+}
+
+
+def write_card(path: Path, config: TrainConfig, summary: Summary, facts: dict[str, Any]) -> None:
+    """Writes what the weights are, what they were trained on, how well they do on held-out faces, and how to use them."""
+    scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in summary.scores.items()) or "| none | no held-out person |"
+    settings = json.dumps(config.result_settings(), indent=1)
+    path.write_text(
+        f"""# {config.recipe}
+
+A network that {_WHAT[config.recipe]}. Head model: `{facts["head_model"]}`.
+
+Trained {summary.steps} steps of {config.batch} samples by `python jobs/train.py`, configuration `{summary.config_hash}`, code
+version {facts["code_version"]}, on {summary.train_samples} samples of {", ".join(config.data)}.
+
+## Validation
+
+{summary.validation_samples} samples of persons that were held out, at most {config.validation_samples} of them used.
+
+| score | mean |
+|---|---|
+{scores}
+
+## Limits
+
+The network knows what its data showed. Faces, lights, cameras and occlusions unlike those may come out wrong without a warning:
+judge results by the quality gate, and look at them. The licence of the data applies to what is derived from it.
+
+## Configuration
+
+```json
+{settings}
+```
+"""
+    )

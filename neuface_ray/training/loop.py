@@ -1,0 +1,216 @@
+"""The one training loop: what each Ray Train worker does, for every recipe.
+
+All state is a function of the step: random numbers follow from (seed, step, worker), the stream of samples from (seed, number
+of samples consumed). A checkpoint therefore holds the step, weights, averaged weights and the optimiser, and training that is
+resumed goes on as if it had not stopped, but for the samples that were in the shuffle buffer.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from torch import Tensor, nn
+
+from neuface_ray.errors import NeufaceError
+from neuface_ray.heads import load_head
+from neuface_ray.training.config import TrainConfig
+from neuface_ray.training.data import Split, read_some, stack
+from neuface_ray.training.journal import Journal
+from neuface_ray.training.recipe import Recipe, Step, build_recipe
+
+STATE, POSITION = "state.pt", "position.json"
+PREFETCHED_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the driver tells every worker."""
+
+    config: TrainConfig
+    split: Split
+    folder: Path
+
+
+class Learner(nn.Module):
+    """A network with its losses as one module, so that gradients are averaged over workers whatever the recipe calls."""
+
+    def __init__(self, recipe: Recipe, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+
+    def forward(self, batch: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+        return self.recipe.losses(self.network, batch, step)
+
+
+class Average:
+    """Exponential moving average of a network's parameters and buffers; young averages forget faster."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.network, self.decay = copy.deepcopy(network).eval().requires_grad_(False), decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
+        for mean, value in zip(self.network.parameters(), network.parameters(), strict=True):
+            mean.lerp_(value.detach().to(mean.dtype), 1 - decay)
+        for mean, value in zip(self.network.buffers(), network.buffers(), strict=True):
+            mean.copy_(value)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, constant, linear fall to 0 at the last step."""
+    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    left = 1 - step / config.steps
+    return config.learning_rate * rise * min(1.0, left / max(1 - config.constant, 1e-9))
+
+
+def train_worker(job: Job) -> None:
+    """Trains from the last checkpoint, or from the start, to the last step; runs in every worker."""
+    config, context = job.config, ray.train.get_context()
+    rank, device = context.get_world_rank(), ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(config.cluster.cpus_per_worker)
+    torch.manual_seed(config.seed)
+    recipe = build_recipe(config, load_head(config.head).to(device))
+    network = recipe.build().to(device).train()
+    if config.init:
+        recipe.load(network, Path(config.init))
+    average = Average(network, config.ema)
+    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], betas=(0.5, 0.999))
+    done = _restore(network, average, optimiser, config)
+    learner = ray.train.torch.prepare_model(Learner(recipe, network), parallel_strategy_kwargs={"find_unused_parameters": True})
+    journal = Journal(job.folder, done, config.tensorboard) if rank == 0 else None
+    tests = read_some(job.split.validation, recipe.reading, config.validation_samples, config.seed) if rank == 0 else []
+    clock = Clock(config, context.get_world_size(), done)
+    for step, batch in zip(range(done, config.steps), _batches(config, context, done), strict=False):
+        terms = _update(learner, optimiser, batch, step, config, rank, device)
+        average.update(network, step)
+        if rank == 0 and ((step + 1) % config.log_steps == 0 or step == done):
+            journal.add(step + 1, clock.numbers(step + 1, terms))
+        last = step + 1 == config.steps
+        if last or (step + 1) % config.checkpoint_steps == 0:
+            scores = {}
+            if rank == 0 and tests and (last or (step + 1) % config.validate_steps == 0):
+                scores = validate(recipe, average.network, tests, config.batch, device)
+                journal.add(step + 1, {f"validation/{name}": value for name, value in scores.items()})
+            _checkpoint(job, rank, step + 1, network, average, optimiser, scores, context.get_world_size())
+    if rank == 0:
+        journal.close()
+
+
+def _batches(config: TrainConfig, context: Any, done: int) -> Iterator[dict[str, Tensor]]:
+    shard = ray.train.get_dataset_shard("train")
+    yield from shard.iter_torch_batches(
+        batch_size=config.batch,
+        drop_last=True,
+        prefetch_batches=PREFETCHED_BATCHES,
+        local_shuffle_buffer_size=max(config.shuffle, config.batch),
+        local_shuffle_seed=config.seed + done + context.get_world_rank(),
+    )
+    raise NeufaceError("the stream of training samples ended too early: more rows than expected could not be read")
+
+
+def _update(learner, optimiser, batch, step: int, config: TrainConfig, rank: int, device) -> dict[str, Tensor]:
+    """One optimiser step; returns the loss terms."""
+    seed = int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0])
+    torch.manual_seed(seed)
+    state = Step(step / config.steps, torch.Generator(device).manual_seed(seed))
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision and device.type == "cuda"):
+        terms = learner(batch, state)
+    loss = torch.stack([term.float() for term in terms.values()]).sum()
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(step, config)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = optimiser.param_groups[0]["params"]
+    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+    if not torch.isfinite(norm):
+        raise NeufaceError(f"training diverged at step {step}: the gradient is not finite; lower learning_rate", "diverged")
+    optimiser.step()
+    return {"loss": loss.detach()} | {f"loss/{name}": term.detach() for name, term in terms.items()} | {"gradient": norm}
+
+
+def validate(recipe: Recipe, network: nn.Module, samples: list, batch: int, device: torch.device) -> dict[str, float]:
+    """Mean of every score over the samples."""
+    scores: dict[str, list[Tensor]] = {}
+    for first in range(0, len(samples), batch):
+        arrays = stack(samples[first : first + batch])
+        tensors = {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
+        for name, values in recipe.scores(network, tensors).items():
+            scores.setdefault(name, []).append(values)
+    return {name: torch.cat(values).double().mean().item() for name, values in scores.items()}
+
+
+def _checkpoint(job: Job, rank: int, step: int, network, average, optimiser, scores: dict[str, float], workers: int) -> None:
+    """Reports scores; worker 0 adds the checkpoint, and notes the position in the stream once that is safely stored."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = None
+        if rank == 0:
+            state = {
+                "recipe": job.config.recipe,
+                "step": step,
+                "network": network.state_dict(),
+                "average": average.network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "scores": scores,
+            }
+            torch.save(state, Path(folder) / STATE)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report({"step": step} | scores, checkpoint=checkpoint)
+    if rank == 0:
+        note = job.folder / (POSITION + ".new")
+        note.write_text(json.dumps({"samples": step * job.config.batch * workers}))
+        note.replace(job.folder / POSITION)
+
+
+def _restore(network, average: Average, optimiser, config: TrainConfig) -> int:
+    """Loads the last checkpoint, if any; returns the number of steps done."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        state = read_state(Path(folder), config.recipe)
+    network.load_state_dict(state["network"])
+    average.network.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"]
+
+
+def read_state(folder: Path, recipe: str) -> dict[str, Any]:
+    """The content of a checkpoint. Raises NeufaceError if it is of another recipe."""
+    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    if state["recipe"] != recipe:
+        raise NeufaceError(f"{folder} is a checkpoint of recipe {state['recipe']}, not of {recipe}")
+    return state
+
+
+class Clock:
+    """Speed and time to go, measured between the lines of the log."""
+
+    def __init__(self, config: TrainConfig, workers: int, done: int):
+        self.config, self.workers, self.done, self.since = config, workers, done, time.perf_counter()
+        self.rate = math.nan
+
+    def numbers(self, step: int, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Losses, learning rate, samples/s and the estimated seconds to the end."""
+        numbers = {name: value.item() for name, value in terms.items()}
+        now = time.perf_counter()
+        seconds_per_step = (now - self.since) / (step - self.done)
+        numbers["learning_rate"] = learning_rate(step - 1, self.config)
+        numbers["samples_per_s"] = self.config.batch * self.workers / seconds_per_step
+        numbers["eta_s"] = (self.config.steps - step) * seconds_per_step
+        self.done, self.since = step, now
+        return numbers

@@ -1,0 +1,67 @@
+"""The face crops that belong to dataset rows: stored with them, or cut again out of their sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from neuface_ray.errors import DataError
+from neuface_ray.media.config import Limits
+from neuface_ray.media.crop import cut
+from neuface_ray.media.decode import probe_video, read_image, read_video
+from neuface_ray.media.plan import IMAGE_SUFFIXES
+from neuface_ray.media.source import open_local
+
+STORED = "image"
+"""Column with the encoded crop (JPEG or PNG), if the dataset stores crops."""
+SOURCE_COLUMNS = ("source_uri", "source_frame", "crop_to_image")
+
+
+def crops_of(rows: dict[str, np.ndarray | list], size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (row number, uint8 [S, S, 3] crop) for the rows of a dataset; unreadable frames are left out.
+
+    Args:
+        rows: columns; ``image``, or else ``source_uri``, ``source_frame`` and ``crop_to_image``.
+
+    Raises:
+        DataError: a source cannot be opened or decoded.
+    """
+    if STORED in rows:
+        for index, data in enumerate(rows[STORED]):
+            yield index, decode_crop(data, size)
+        return
+    sources: dict[str, list[int]] = {}
+    for index, uri in enumerate(rows["source_uri"]):
+        if rows["source_frame"][index] >= 0:
+            sources.setdefault(uri, []).append(index)
+    for uri, indices in sources.items():
+        for index, image in _frames(uri, indices, rows["source_frame"]):
+            yield index, cut(image, rows["crop_to_image"][index], size).transpose(1, 2, 0)
+
+
+def decode_crop(data: bytes, size: int) -> np.ndarray:
+    """uint8 [S, S, 3] RGB of an encoded crop, resized if it is stored in another size."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError("a stored crop is not a readable image", code="corrupt")
+    if image.shape[0] != size:
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _frames(uri: str, indices: list[int], source_frame: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    limits = Limits()
+    with open_local(uri, limits.max_file_bytes) as path:
+        if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
+            image = read_image(path, limits)
+            yield from ((index, image) for index in indices)
+            return
+        wanted: dict[int, list[int]] = {}
+        for index in indices:
+            wanted.setdefault(int(source_frame[index]), []).append(index)
+        for frame, image in read_video(path, probe_video(path, limits), sorted(wanted), limits):
+            if image is not None:
+                yield from ((index, image) for index in wanted[frame])

@@ -1,0 +1,141 @@
+"""Training Learned Vertex Descent: for random points in space, the clamped way to every vertex (LVD, section 3).
+
+What LVD and GLVD share (samples, points, rollouts, scores) is here; `GlvdRecipe` adds keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuface_ray.evaluation.alignment import rigid
+from neuface_ray.heads import HeadModel
+from neuface_ray.networks.descent_file import load_network, save_network
+from neuface_ray.networks.lvd import LVD, PROFILES, Scene, clamped_targets, start_cloud
+from neuface_ray.training.augment import AugmentConfig, change_colours, compose, move_images, random_motion, uniform
+from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
+from neuface_ray.training.recipe import Recipe, Step
+from neuface_ray.training.sources import Reading
+
+LABELS = ("shape", "expression", "pose", "camera")
+BOX = 1.2
+MM = 1000.0
+
+
+@dataclass
+class DescentConfig:
+    """What LVD and GLVD have in common."""
+
+    profile: str = field(default="small", metadata={"help": f"size of the network: {' or '.join(PROFILES)}"})
+    views: int = field(default=1, metadata={"help": "most views in a sample"})
+    one_view: float = field(default=0.6, metadata={"help": "probability that a batch shows only the first view"})
+    canonical: bool = field(default=False, metadata={"help": "descend in the head's frame instead of the first view's"})
+    limit: float = field(default=0.3, metadata={"help": "clamp of the displacements, in half crops"})
+    points: int = field(default=256, metadata={"help": "queries per sample, half uniform, half near the surface"})
+    members: int = field(default=512, metadata={"help": "random vertices whose displacements are computed at each step"})
+    near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
+    unroll: float = field(default=0.5, metadata={"help": "weight of the error after real steps; 0: none"})
+    unroll_from: float = field(default=0.2, metadata={"help": "share of the training after which that term begins"})
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+class LvdRecipe(Recipe):
+    """Trains an `LVD`; the score is the vertex error of the face after rigid alignment, mm."""
+
+    name, score = "lvd", "mpve_rigid_face_mm"
+    settings: DescentConfig
+
+    def __init__(self, settings: DescentConfig, head: HeadModel):
+        super().__init__(settings, head)
+        self.reading = Reading(LABELS, PROFILES[settings.profile]["crop_size"], settings.views)
+        self.face = head.regions["face"]
+
+    def build(self) -> nn.Module:
+        return LVD(self.head.n_vertices, self.settings.profile, canonical=self.settings.canonical)
+
+    def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+        save_network(module, path, facts)
+
+    def load(self, module: nn.Module, path: Path) -> None:
+        module.load_state_dict(load_network(self.name, path, "init")[0].state_dict())
+
+    def losses(self, module: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
+        batch = self.views_of_step(batch, step)
+        scene, targets, _ = self.augmented(module, batch, step)
+        points, members = self.queries(targets.vertices, step), self.some_vertices(step)
+        wanted = clamped_targets(targets.vertices[:, members], points, self.settings.limit)
+        terms = {"vertices": (module.displacements(scene, points, members) - wanted).abs().mean()}
+        if self.settings.unroll > 0 and step.progress >= self.settings.unroll_from:
+            terms["unroll"] = self.settings.unroll * self.unrolled(module, scene, targets, members, step)
+        return terms
+
+    def unrolled(self, module: nn.Module, scene: Scene, targets: Targets, members: Tensor, step: Step) -> Tensor:
+        """Error of one step from where up to three real steps have led; only the last one has a gradient."""
+        state = start_cloud(scene, module.n_vertices)[:, members]
+        truth = targets.vertices[:, members]
+        with torch.no_grad():
+            for _ in range(self.rollout_length(step)):
+                state = module.step(scene, state, members)
+        wanted = state + (truth - state).clamp(-self.settings.limit, self.settings.limit)
+        return (module.step(scene, state, members) - wanted).abs().mean()
+
+    @torch.no_grad()
+    def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        targets = locate(self.head, batch, head_to_view(self.head, batch), self.settings.canonical)
+        scene = module.scene(pixels(batch), targets.to_view, targets.valid)
+        return self.mesh_scores(module.descend(scene).vertices, targets)
+
+    def mesh_scores(self, vertices: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Vertex errors of the face, mm: as they lie, and after rigid alignment with the true scale."""
+        metres = targets.metres[:, None, None]
+        found, truth = metres * vertices[:, self.face].float(), metres * targets.vertices[:, self.face]
+        aligned = rigid(found, truth).apply(found)
+        return {
+            "mpve_none_face_mm": MM * (found - truth).norm(dim=-1).mean(-1),
+            self.score: MM * (aligned - truth).norm(dim=-1).mean(-1),
+        }
+
+    # Shared pieces
+
+    def views_of_step(self, batch: Batch, step: Step) -> Batch:
+        """All views, or with probability ``one_view`` the first alone."""
+        alone = uniform((1,), 0, 1, step.generator).item() < self.settings.one_view
+        return {name: value[:, :1] for name, value in batch.items()} if alone else batch
+
+    def augmented(self, module: nn.Module, batch: Batch, step: Step, **more: Any) -> tuple[Scene, Targets, Tensor]:
+        """Features and targets of randomly changed pictures, and the motions (B, N, 3, 4) that were applied."""
+        images, config = pixels(batch), self.settings.augment
+        motion = random_motion(tuple(images.shape[:2]), config, step.generator)
+        with torch.no_grad():
+            images = move_images(change_colours(images, config.colour, step.generator), motion)
+            placed = compose(motion, head_to_view(self.head, batch))
+            targets = locate(self.head, batch, placed, self.settings.canonical)
+        more = {name: make(motion) for name, make in more.items()}
+        return module.scene(images, targets.to_view, targets.valid, **more), targets, motion
+
+    def queries(self, around: Tensor, step: Step, sigma: float | None = None) -> Tensor:
+        """(B, points, 3): half uniform in the box, half Gaussian about random ones of ``around`` (B, M, 3)."""
+        batch, count = around.shape[0], self.settings.points // 2
+        device, generator = around.device, step.generator
+        chosen = torch.randint(around.shape[1], (batch, count, 1), generator=generator, device=device).expand(-1, -1, 3)
+        noise = torch.randn(batch, count, 3, generator=generator, device=device)
+        near = around.gather(1, chosen) + (sigma or self.settings.near) * noise
+        return torch.cat([uniform((batch, count, 3), -BOX, BOX, generator), near], 1)
+
+    def some_vertices(self, step: Step) -> Tensor:
+        """Random vertex indices (members,), without repetition."""
+        order = torch.randperm(self.head.n_vertices, generator=step.generator, device=step.generator.device)
+        return order[: self.settings.members]
+
+    @staticmethod
+    def rollout_length(step: Step) -> int:
+        return int(torch.randint(1, 4, (1,), generator=step.generator, device=step.generator.device).item())
+
+
+def pixels(batch: Batch) -> Tensor:
+    """Images (B, N, 3, S, S) in [0, 1] of a batch's uint8 [B, N, S, S, 3]."""
+    return batch["image"].permute(0, 1, 4, 2, 3).float() / 255
