@@ -32,6 +32,7 @@ VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,flv,asf,ogg,gif,yuv4mpegpipe,mxf,dv"
 )
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "GIF")
+INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # elsewhere times after a seek are off by a frame at times
 SEEK_MARGIN = 32  # frames decoded before the first wanted one: leading pictures of an open group need their predecessors
 av.logging.set_level(None)
 
@@ -46,6 +47,7 @@ class VideoFacts:
         lost: frames at the end that the index promises and the file, cut off, does not hold; they are part of N.
         fps: frames per second, from the median distance in time.
         width, height: of the coded picture, before any rotation.
+        seekable: decoding may begin at a key frame in the middle.
     """
 
     times_s: np.ndarray
@@ -54,6 +56,7 @@ class VideoFacts:
     fps: float
     width: int
     height: int
+    seekable: bool
 
     @property
     def n_frames(self) -> int:
@@ -73,6 +76,7 @@ def probe_video(path: str, limits: Limits) -> VideoFacts:
         times, counted = _demux(container, stream, path, limits)
         if not times:
             raise DataError(f"{path}: holds no video frames", code="no_frames")
+        seekable = container.format.name in INDEXED_FORMATS
         size = os.path.getsize(path)
         lost = sum(entry.pos + entry.size > size for entry in stream.index_entries)
         base, rate = float(stream.time_base or 1), float(stream.average_rate or stream.guessed_rate or 25)
@@ -86,7 +90,7 @@ def probe_video(path: str, limits: Limits) -> VideoFacts:
         times_s = np.concatenate([times_s, times_s[-1] + step * np.arange(1, lost + 1)])
     if times_s[-1] > limits.max_seconds:
         raise DataError(f"{path}: longer than media.limits.max_seconds={limits.max_seconds:g}", code="too_large")
-    return VideoFacts(times_s, pts, lost, 1 / max(step, 1e-6), width, height)
+    return VideoFacts(times_s, pts, lost, 1 / max(step, 1e-6), width, height, seekable and pts is not None)
 
 
 def sampled_frames(facts: VideoFacts, stride: int = 1, fps: float | None = None) -> np.ndarray:
@@ -108,7 +112,7 @@ def read_video(path: str, facts: VideoFacts, wanted: Sequence[int], limits: Limi
     """
     wanted = [int(index) for index in wanted]
     position, first = 0, wanted[0] - SEEK_MARGIN
-    for start in (first, 0) if facts.pts is not None and first > 0 else (0,):
+    for start in (first, 0) if facts.seekable and first > 0 else (0,):
         for index, image in _decode(path, facts, start, wanted[-1], limits):
             if start > 0 and index > wanted[0] and position == 0:
                 break  # the seek landed too late: decode from the beginning
@@ -141,10 +145,12 @@ def read_image(path: str, limits: Limits) -> np.ndarray:
                 return _as_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: too many pixels: {error}", code="too_large") from error
     except OSError as error:
         code = "truncated" if "truncated" in str(error) else "not_media"
         raise DataError(f"{path}: not a readable image ({_reason(error)})", code=code) from error
-    except (ValueError, SyntaxError, TypeError, IndexError, OverflowError, MemoryError, Image.DecompressionBombError) as error:
+    except (ValueError, SyntaxError, TypeError, IndexError, OverflowError, MemoryError) as error:
         raise DataError(f"{path}: not a readable image ({_reason(error)})", code="not_media") from error
 
 
