@@ -90,12 +90,12 @@ def sample_look(rng: np.random.Generator, skins: str | Path | None = None) -> Lo
         freckles=float(rng.beta(0.5, 3.0)) * (not dark),
         flush=float(rng.uniform(0.0, 0.35)),
         hair=hair.astype(np.float32),
-        brow_mm=float(rng.uniform(2.0, 5.2)),
-        brow_density=float(rng.uniform(0.4, 1.1)),
+        brow_mm=float(rng.uniform(2.4, 5.6)),
+        brow_density=float(rng.uniform(0.5, 1.15)),
         brow_raise_mm=float(rng.normal() * 0.8),
         lip=lip.astype(np.float32),
         lip_gloss=float(rng.gamma(1.5, 0.08) * (1 + made_up)),
-        liner=float(rng.uniform(0.5, 1.0) if made_up else rng.uniform(0.1, 0.6)),
+        liner=float(rng.uniform(0.7, 1.0) if made_up else rng.uniform(0.3, 0.8)),
         shadow=linear(rng.uniform(60, 200, 3)) * (made_up and rng.random() < 0.4),
         stubble=float(rng.beta(0.6, 1.4)) if rng.random() < 0.45 and not made_up else 0.0,
         scalp=float(rng.beta(2.0, 1.0)),
@@ -195,10 +195,10 @@ def eye_colour(look: Look, directions: np.ndarray, eyeball_mm: float = 12.0) -> 
 def mouth_colour(part: str, depth_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Albedo (P, 3) and gloss (P,) inside the mouth at a distance (P,) behind the lips' plane, millimetres."""
     colour, gloss = {
-        "teeth": ((0.62, 0.56, 0.46), 0.35),
+        "teeth": ((0.78, 0.72, 0.62), 0.35),
         "tongue": ((0.42, 0.15, 0.14), 0.2),
     }.get(part, ((0.2, 0.055, 0.05), 0.05))
-    shade = np.exp(-np.clip(depth_mm, 0, None) / 14.0)
+    shade = np.exp(-np.clip(depth_mm, 0, None) / 16.0)
     return np.asarray(colour) * shade[:, None], gloss * shade
 
 

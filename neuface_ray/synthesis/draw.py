@@ -125,23 +125,23 @@ def _surface(stage: Stage, look: Look, raster: Raster, faces: np.ndarray, solid:
         texture = look_up(image, np.stack([u * image.shape[1] - 0.5, (1 - v) * image.shape[0] - 0.5], -1))
     albedo[skin], gloss[skin] = skin_colour(look, chart, values[skin, :2], texture)
     relief = noise_at(values[skin, :2], 45.0, look.seed + 2)
-    bump[skin] = np.float32(0.015 + 0.03 * look.age) * relief[:, [1, 0, 2]]
+    bump[skin] = np.float32(0.015 + 0.03 * look.age) * relief[:, [1, 2, 1]]
     for eye, centre in ((1, chart.eye_centres[0]), (2, chart.eye_centres[1])):
         on = part == eye
         direction = values[on, 2:5] - centre
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True) + 1e-9
         albedo[on], gloss[on] = eye_colour(look, direction)
-        occlusion[on] = 0.72
+        occlusion[on] = 0.62
     lips_plane = float(np.quantile(chart.rest[:, 2], 0.97))
     for index in (3, 4, 5, 6):
         on = part == index
         albedo[on], gloss[on] = mouth_colour(PARTS[index], 1e3 * (lips_plane - values[on, 4]) - 8)
-        occlusion[on] = 0.75 if index == 3 else 0.6
+        occlusion[on] = 0.8 if index == 3 else 0.5
     worn = part == -1
     cloth = _blend(weight[worn], solid.colour, faces[triangle[worn]] - n_head)
     albedo[worn] = np.clip(cloth * (1 + 0.08 * noise_at(values[worn, :2], 200.0, look.seed + 3)[:, 1:2]), 0, 1)
     gloss[worn] = 0.02
-    return albedo, gloss, 0.25 + 0.75 * occlusion, bump
+    return albedo, gloss, 0.15 + 0.85 * occlusion, bump
 
 
 def _reached(

@@ -198,7 +198,7 @@ def portrait(
     if person.style.glasses is not None:
         shells += [move(shell) for shell in glasses_shells(person.style.glasses, person.joints[3:5])]
     half = rotvec_to_matrix(torch.from_numpy(0.6 * np.asarray(pose[:3], np.float64) * [0.4, 1.0, 0.4])).numpy()
-    solid = clothes(person.style, np.zeros(3))
+    solid = clothes(person.style, person.look, np.zeros(3))
     neck = (stage.chart.neck - root) @ matrix.T + root
     body = Shell(solid.vertices @ half.T + neck, solid.faces, solid.colour, solid.alpha, solid.texture, 0.0, solid.gloss)
     return draw(stage, person.look, vertices, body, shells, light, camera, size)

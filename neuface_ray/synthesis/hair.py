@@ -275,19 +275,21 @@ def _tube(path: np.ndarray, radius: float, colour: np.ndarray, sides: int = 5) -
     )
 
 
-def clothes(style: Style, neck: np.ndarray) -> Shell:
-    """Neck, collar and shoulders below the posed neck's lower end (3,)."""
-    height = np.array([0.03, 0.0, -0.025, -0.045, -0.07, -0.14, -0.30]) - 0.045 * (1 - style.collar)
-    across = np.array([0.056, 0.064, 0.085, 0.13, 0.19, 0.23, 0.25])
-    deep = np.array([0.058, 0.066, 0.075, 0.085, 0.10, 0.12, 0.14])
+def clothes(style: Style, look: Look, neck: np.ndarray) -> Shell:
+    """Lower neck, chest and shoulders below the posed neck's lower end (3,), bare down to the collar."""
+    height = np.array([0.02, 0.0, -0.015, -0.03, -0.045, -0.06, -0.09, -0.15, -0.30])
+    across = np.array([0.05, 0.056, 0.063, 0.075, 0.10, 0.135, 0.19, 0.23, 0.25])
+    deep = np.array([0.05, 0.055, 0.062, 0.069, 0.078, 0.087, 0.10, 0.12, 0.14])
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    vertices = neck + np.stack(
-        [np.outer(np.sin(turn), across), np.broadcast_to(height, (28, 7)), np.outer(np.cos(turn), deep) - 0.004], -1
-    )
-    ones = np.ones(28 * 7)
-    flat = vertices.reshape(-1, 3)
-    faces = _grid_faces(28, 7, wrap=True)
-    return Shell(flat, faces, np.outer(ones, style.cloth), ones, 1e3 * flat[:, :2], 0.0, ones * 0.02)
+    shape = (len(turn), len(height))
+    vertices = np.stack([np.outer(np.sin(turn), across), np.broadcast_to(height, shape), np.outer(np.cos(turn), deep) - 0.004], -1)
+    vertices[..., 1] += 0.02 * (np.abs(np.sin(turn)) - 1)[:, None] * np.linspace(0, 1, len(height))
+    collar = 0.03 - 0.10 * style.collar * np.clip(np.cos(turn) + 0.6, 0.2, 1)
+    bare = np.clip((vertices[..., 1] - collar[:, None]) / 0.006, 0, 1)[..., None]
+    colour = bare * look.skin * 0.9 + (1 - bare) * style.cloth
+    flat = (neck + vertices).reshape(-1, 3)
+    ones = np.ones(len(flat))
+    return Shell(flat, _grid_faces(*shape, wrap=True), colour.reshape(-1, 3), ones, 1e3 * flat[:, :2], 0.0, ones * 0.02)
 
 
 def _grid_faces(columns: int, rows: int, wrap: bool) -> np.ndarray:

@@ -61,8 +61,8 @@ def sample_lighting(rng: np.random.Generator, hdr_folder: str | Path | None = No
     azimuth = rng.normal() * 0.9 if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
     elevation = np.clip(rng.normal(0.45, 0.4), -0.4, 1.4)
     direction = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
-    share = rng.beta(1.4, 1.8) * 0.8
-    warmth = rng.normal() * 0.12
+    share = rng.beta(2.0, 1.7) * 0.85
+    warmth = rng.normal() * 0.07
     colour = np.array([1 + warmth, 1.0, 1 - warmth])
     ambient = _mean_light(harmonics)
     exposure = np.exp(rng.normal() * 0.2)
@@ -86,12 +86,12 @@ def hdr_files(folder: str) -> tuple[Path, ...]:
 def _random_harmonics(rng: np.random.Generator) -> np.ndarray:
     """A dim sky and floor and a few broad lobes of slightly different colours, projected onto the harmonics."""
     coefficients = np.zeros((N_HARMONICS, 3))
-    coefficients[0] = 3.5 * rng.uniform(0.5, 1.0) * (1 + rng.normal(size=3) * 0.05)
-    coefficients[1] = rng.uniform(0.0, 0.9) * (1 + rng.normal(size=3) * 0.1)
+    coefficients[0] = 3.5 * rng.uniform(0.2, 0.9) * (1 + rng.normal(size=3) * 0.03)
+    coefficients[1] = rng.uniform(0.0, 0.9) * (1 + rng.normal(size=3) * 0.06)
     for _ in range(rng.integers(1, 4)):
         direction = rng.normal(size=3) + np.array([0, 0.3, 0.4])
         direction /= np.linalg.norm(direction)
-        colour = rng.uniform(0.2, 1.6) * (1 + rng.normal() * np.array([0.12, 0.0, -0.12]))
+        colour = rng.uniform(0.2, 1.6) * (1 + rng.normal() * np.array([0.07, 0.0, -0.07]))
         coefficients += harmonic_basis(direction)[:, None] * np.array([1, 1, 1, 1, 0.7, 0.7, 0.7, 0.7, 0.7])[:, None] * colour
     return coefficients
 

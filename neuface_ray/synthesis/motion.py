@@ -23,8 +23,8 @@ def _both(**weights: float) -> dict[str, float]:
 EMOTIONS: dict[str, dict[str, float]] = {
     "neutral": {},
     "smile": _both(mouthSmile=0.8, cheekSquint=0.5, eyeSquint=0.25, mouthDimple=0.2),
-    "grin": {**_both(mouthSmile=0.9, mouthUpperUp=0.35, cheekSquint=0.6, eyeSquint=0.3, mouthLowerDown=0.25), "jawOpen": 0.06},
-    "laugh": {**_both(mouthSmile=0.9, mouthUpperUp=0.4, cheekSquint=0.8, eyeSquint=0.6, mouthLowerDown=0.4), "jawOpen": 0.45},
+    "grin": {**_both(mouthSmile=0.9, mouthUpperUp=0.5, cheekSquint=0.6, eyeSquint=0.3, mouthLowerDown=0.3), "jawOpen": 0.1},
+    "laugh": {**_both(mouthSmile=0.9, mouthUpperUp=0.5, cheekSquint=0.8, eyeSquint=0.6, mouthLowerDown=0.4), "jawOpen": 0.4},
     "surprise": {**_both(eyeWide=0.8, browOuterUp=0.8), "browInnerUp": 0.8, "jawOpen": 0.5},
     "anger": {**_both(browDown=0.9, eyeSquint=0.4, noseSneer=0.4, mouthPress=0.5, mouthFrown=0.3), "mouthShrugLower": 0.2},
     "shout": {**_both(browDown=0.8, noseSneer=0.7, mouthUpperUp=0.5, mouthLowerDown=0.6, eyeSquint=0.3), "jawOpen": 0.7},
@@ -169,7 +169,7 @@ def _mirrored(vector: np.ndarray) -> np.ndarray:
 def _emotion(rng: np.random.Generator, limits: MotionRange) -> Curve:
     """Two emotions that come and go; one in three faces is nearly neutral, smiles are the most frequent of the rest."""
     names = list(EMOTIONS)
-    odds = np.array([4.0 if name in ("smile", "grin") else 1.0 for name in names])
+    odds = np.array([4.0 if name in ("smile", "grin", "laugh") else 1.0 for name in names])
     pair = rng.choice(names, 2, p=odds / odds.sum())
     targets = np.stack([_vector(EMOTIONS[name]) for name in pair])
     if rng.random() < 0.5:

@@ -128,7 +128,7 @@ def sensor(rng: np.random.Generator, picture: np.ndarray, size: int) -> np.ndarr
     picture = _optics(rng, picture, size)
     picture = _colours(rng, picture)
     if rng.random() < 0.75:
-        sigma = rng.gamma(1.3, 0.013)
+        sigma = rng.gamma(1.2, 0.011)
         noise = rng.normal(size=picture.shape).astype(np.float32)
         if rng.random() < 0.4:
             noise = cv2.GaussianBlur(noise, (0, 0), 0.8) * 2.2
