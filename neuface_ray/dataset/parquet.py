@@ -26,6 +26,7 @@ class _TableFile:
     sink: pa.BufferOutputStream = field(default_factory=pa.BufferOutputStream)
     writer: pq.ParquetWriter | None = None
     waiting: list[pa.Table] = field(default_factory=list)
+    waiting_bytes: int = 0
     rows: int = 0
 
     def add(self, table: pa.Table) -> None:
@@ -38,14 +39,15 @@ class _TableFile:
             )
         self.waiting.append(table)
         self.rows += table.num_rows
-        if sum(waiting.nbytes for waiting in self.waiting) >= self.row_group_bytes:
+        self.waiting_bytes += table.nbytes
+        if self.waiting_bytes >= self.row_group_bytes:
             self._flush()
 
     def _flush(self) -> None:
         if self.waiting:
             table = pa.concat_tables(self.waiting).combine_chunks()
             self.writer.write_table(table, row_group_size=max(table.num_rows, 1))
-            self.waiting = []
+            self.waiting, self.waiting_bytes = [], 0
 
     def size(self) -> int:
         return self.sink.tell()
@@ -57,9 +59,16 @@ class _TableFile:
 
 
 def _writer(sink: pa.BufferOutputStream, layout: pa.Schema) -> pq.ParquetWriter:
-    strings = [field.name for field in layout if pa.types.is_string(field.type)]
+    plain = [field.name for field in layout if not pa.types.is_nested(field.type)]
     return pq.ParquetWriter(
-        sink, layout, compression="zstd", compression_level=3, use_dictionary=strings, write_page_index=True, version="2.6"
+        sink,
+        layout,
+        version="2.6",
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[name for name in plain if pa.types.is_string(layout.field(name).type)],
+        write_statistics=plain,  # the extremes of a list's elements help nobody and cost half of the time
+        write_page_index=True,
     )
 
 

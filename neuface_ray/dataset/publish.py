@@ -23,7 +23,7 @@ from neuface_ray.dataset.snapshot import (
     snapshot_name,
     snapshot_numbers,
 )
-from neuface_ray.dataset.staged import read_staged
+from neuface_ray.dataset.staged import read_order, read_staged, segment_order
 from neuface_ray.dataset.storage import OutputError, Store, open_store
 from neuface_ray.errors import UsageError
 
@@ -148,7 +148,7 @@ def _merged(store: Store, plan: _Plan) -> Iterator[dict[str, pa.Table]]:
             if segment_id not in plan.dropped.get(part.name, ()):
                 sources[segment_id] = (key, tables)
     for name, segment_id in plan.staged.items():
-        sources[segment_id] = (_order(read_staged(store, name)["segments"]), name)
+        sources[segment_id] = (read_order(store, name), name)
     if plan.deleted:
         yield {"segments": _tombstones(sorted(plan.deleted))}
     for _, source in sorted(sources.values(), key=lambda item: item[0]):
@@ -173,12 +173,7 @@ def _split(store: Store, part: Part) -> Iterator[tuple[str, tuple, dict[str, pa.
                 if set(own[name]["segment_id"].to_pylist()) != {row["segment_id"]}:
                     raise OutputError(f"{store.root}/{part.files[name].path} does not hold what the segments table says")
             position[name] += count
-        yield row["segment_id"], _order(own["segments"]), own
-
-
-def _order(segments: pa.Table) -> tuple:
-    row = segments.select(["sequence_id", "start", "segment_id"]).to_pylist()[0]
-    return (row["sequence_id"] or "", row["start"] or 0, row["segment_id"])
+        yield row["segment_id"], segment_order(own["segments"]), own
 
 
 def _tombstones(segment_ids: list[str]) -> pa.Table:

@@ -23,6 +23,7 @@ from neuface_ray.errors import UsageError
 
 FOLDER = "_staged"
 _MAGIC = b"NFSTAGE1"
+_HEAD_BYTES = 2**16
 _SEGMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,119}")
 _NAME = re.compile(rf"{FOLDER}/[^/]+/([A-Za-z0-9][A-Za-z0-9_-]*)\.(committed|quarantined-(\d{{6}}))")
 
@@ -78,6 +79,7 @@ def encode(segment_id: str, outcome: Outcome, tables: Mapping[str, pa.Table]) ->
     header = {
         "segment_id": segment_id,
         "outcome": list(outcome),
+        "order": segment_order(tables["segments"]),
         "tables": {name: [len(blob), tables[name].num_rows] for name, blob in blobs.items()},
     }
     head = json.dumps(header).encode()
@@ -92,10 +94,7 @@ def decode(data: bytes, name: str) -> tuple[dict, dict[str, pa.Table]]:
     """
     content_hash = hashlib.sha256(data[:-32]).digest()
     if len(data) < 48 or data[:8] != _MAGIC or content_hash != data[-32:]:
-        raise OutputError(
-            f"{name} is damaged ({len(data)} bytes, checksum does not match). "
-            "`python -m neuface_ray.dataset verify DIR --repair` removes it, and the next run makes the segment again."
-        )
+        raise _damaged(name)
     start = 16 + int.from_bytes(data[8:16], "little")
     header, tables = json.loads(data[16:start]), {}
     for table, (length, _) in header["tables"].items():
@@ -113,6 +112,28 @@ def read_staged(store: Store, name: str) -> dict[str, pa.Table]:
     if parse_name(name) != (header["segment_id"], Outcome(*header["outcome"])):
         raise OutputError(f"{store.root}/{name} holds segment {header['segment_id']}: the file was renamed or copied")
     return tables
+
+
+def read_order(store: Store, name: str) -> tuple:
+    """Where the segment of a staged file stands among others, from the file's beginning alone, unverified."""
+    try:
+        start = store.read(name, _HEAD_BYTES)
+        return tuple(json.loads(start[16 : 16 + int.from_bytes(start[8:16], "little")])["order"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(f"{store.root}/{name}") from error
+
+
+def segment_order(segments: pa.Table) -> tuple:
+    """Sorting key of the one segment of this table: recording, then time, then id."""
+    row = segments.select(["sequence_id", "start", "segment_id"]).to_pylist()[0]
+    return (row["sequence_id"] or "", row["start"] or 0, row["segment_id"])
+
+
+def _damaged(name: str) -> OutputError:
+    return OutputError(
+        f"{name} is damaged: its checksum does not match. `python -m neuface_ray.dataset verify DIR --repair` removes it, "
+        "and the next run makes the segment again."
+    )
 
 
 def _to_stream(table: pa.Table) -> bytes:

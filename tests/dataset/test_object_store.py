@@ -1,0 +1,97 @@
+"""The protocol on an S3-compatible server that runs in this process, undisturbed and with faults."""
+
+import concurrent.futures
+import random
+import threading
+
+import pytest
+
+pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+
+import boto3
+from werkzeug.serving import make_server
+
+import neuface_ray
+from neuface_ray.dataset import Output, OutputError, publish
+from neuface_ray.dataset.storage import open_store
+from neuface_ray.dataset.verify import verify
+from tests.dataset.made import assert_holds, comparable, expected, make_rows, provenance, write
+
+
+class Faulty:
+    """Answers 503 before or 500 after doing what was asked, at the given rate; a lost answer is the nastier of the two."""
+
+    def __init__(self, application):
+        self.application, self.rate, self.dice, self.faults = application, 0.0, random.Random(0), 0
+
+    def __call__(self, environ, start_response):
+        if self.dice.random() >= self.rate:
+            return self.application(environ, start_response)
+        self.faults += 1
+        lost = self.dice.random() < 0.5
+        if lost:
+            b"".join(self.application(environ, lambda *args, **kwargs: None))
+        start_response("500 Internal Server Error" if lost else "503 Slow Down", [("Content-Length", "0")])
+        return [b""]
+
+
+@pytest.fixture(scope="module")
+def server():
+    application = Faulty(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield application
+    server.shutdown()
+    thread.join()
+
+
+def test_a_dataset_on_s3(server):
+    root = "s3://bucket/plain"
+    segments = write(root, 3, quarantined=1)
+    wanted = expected(segments, 3)
+    output = Output.open(root, provenance("again"))
+    assert_holds(neuface_ray.open(root), wanted)
+    assert not output.commit(segments[0], make_rows(segments[0]))
+    assert output.pending(segments) == []
+    dataset = neuface_ray.open(root)
+    output.finalise()
+    assert_holds(dataset, wanted)
+    assert comparable("frames", dataset.dataset("frames").to_table()).equals(wanted["frames"])
+    assert verify(root).sound
+    assert not [name for name in output.store.names() if name.startswith("_staged")]
+
+
+def test_of_many_creators_one_wins(server):
+    store = open_store("s3://bucket/race")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: store.create("prize", str(i).encode() * 1000), range(8)))
+    assert sum(won) == 1
+    assert store.read("prize") == str(won.index(True)).encode() * 1000
+
+
+def test_faults_lose_and_double_nothing(server):
+    root = "s3://bucket/faulty"
+    segments = write(root, 4)
+    server.rate, server.faults = 0.08, 0
+    for _ in range(20):
+        try:
+            output = Output.open(root, provenance("faulty"))
+            for i, segment in enumerate(segments):
+                output.commit(segment, make_rows(segment, 1 + i % 2, accepted=i % 3 > 0))
+            publish(root)
+        except OutputError:
+            continue
+        break
+    server.rate = 0.0
+    assert server.faults > 0
+    output.finalise()
+    assert_holds(neuface_ray.open(root), expected(segments))
+    assert verify(root).sound
