@@ -120,10 +120,10 @@ def _list_remote(input: str, options: MediaConfig) -> tuple[str, list[str]]:
     shown = SourceUri(input)
     try:
         filesystem, path = fsspec.core.url_to_fs(input)
-        if glob.has_magic(path):
+        if glob.has_magic(_path(shown)):
             found = [filesystem.unstrip_protocol(p) for p in filesystem.glob(path)]
-        elif _suffix(str(shown).partition("?")[0]) in _known() or not filesystem.isdir(path):
-            return os.path.dirname(shown), [shown]
+        elif _suffix(_path(shown)) in _known():
+            return os.path.dirname(_path(shown)), [shown]
         else:
             found = [filesystem.unstrip_protocol(p) for p in filesystem.find(path)]
     except Exception as error:  # each backend raises errors of its own, whose text may hold the credentials
@@ -132,7 +132,8 @@ def _list_remote(input: str, options: MediaConfig) -> tuple[str, list[str]]:
     if not found:
         raise UsageError(f"input={shown!s}: holds no video or image")
     _check_count(len(found), str(shown), options)
-    return str(shown).rstrip("/"), [SourceUri(uri) for uri in found]
+    uris = [SourceUri(uri) for uri in found]
+    return os.path.commonpath([os.path.dirname(_path(uri)) for uri in uris]), uris
 
 
 def _walk(folder: str) -> Iterable[str]:

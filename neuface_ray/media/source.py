@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
-from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes, urlencode, urlsplit
 
 import fsspec
 
@@ -44,8 +44,8 @@ def sanitise_uri(uri: str) -> str:
         return str(uri)
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
-    query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _is_secret(k)]
-    return urlunsplit((parts.scheme, host, parts.path, urlencode(query), ""))
+    query = urlencode([(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _is_secret(k)])
+    return f"{parts.scheme}://{host}{parts.path}" + (f"?{query}" if query else "")
 
 
 def is_remote(uri: str) -> bool:
