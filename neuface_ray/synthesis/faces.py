@@ -21,6 +21,7 @@ from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
+from neuface_ray.types import ARKIT_NAMES
 
 SCHEME = "mediapipe478"
 _PERSON, _IMAGE = 1, 2
@@ -141,17 +142,25 @@ def make_person(stage: Stage, options: FaceOptions, seed: int, number: int) -> P
 
 def still(rng: np.random.Generator, head: HeadModel, limits: MotionRange) -> tuple[np.ndarray, np.ndarray]:
     """Expression (E,) and pose (15,) of one random instant."""
-    motion = sample_motion(rng, limits)
-    times = np.zeros(1)
-    return _for_head(rng, head, motion.expression(times), motion.pose(times))
+    motion, instant = sample_motion(rng, limits), np.zeros(1)
+    expression, pose = heads_numbers(rng, head, motion.expression(instant), motion.pose(instant))
+    return expression[0], pose[0]
 
 
-def _for_head(rng: np.random.Generator, head: HeadModel, arkit: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def heads_numbers(
+    rng: np.random.Generator, head: HeadModel, arkit: np.ndarray, pose: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """ARKit weights (F, 52) and root poses (F, 15) in the head's own numbers.
+
+    A head without named expressions, such as FLAME, gets a random linear image of the weights as coefficients (F, E), which
+    keeps their course in time, and opens its jaw joint with ``jawOpen``.
+    """
     if head.expression_bounded:
-        return arkit[0], pose[0]
-    expression = rng.normal(size=head.n_expression) * rng.gamma(2.0, 0.35)
-    pose[0, 6] = 0.4 * arkit[0].max() * rng.random()
-    return expression, pose[0]
+        return arkit, pose
+    mixing = rng.normal(size=(arkit.shape[1], head.n_expression)) * rng.uniform(0.3, 1.2)
+    pose = pose.copy()
+    pose[:, 6] = 0.45 * arkit[:, ARKIT_NAMES.index("jawOpen")]
+    return np.clip(arkit @ mixing, -3, 3), pose
 
 
 def posed(head: HeadModel, shape: np.ndarray, expression: np.ndarray, pose: np.ndarray) -> np.ndarray:

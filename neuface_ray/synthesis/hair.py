@@ -282,7 +282,9 @@ def clothes(style: Style, look: Look, neck: np.ndarray) -> Shell:
     deep = np.array([0.05, 0.055, 0.062, 0.069, 0.078, 0.087, 0.10, 0.12, 0.14])
     turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     shape = (len(turn), len(height))
-    vertices = np.stack([np.outer(np.sin(turn), across), np.broadcast_to(height, shape), np.outer(np.cos(turn), deep) - 0.004], -1)
+    vertices = np.stack(
+        [np.outer(np.sin(turn), across), np.broadcast_to(height, shape), np.outer(np.cos(turn), deep) - 0.004], -1
+    )
     vertices[..., 1] += 0.02 * (np.abs(np.sin(turn)) - 1)[:, None] * np.linspace(0, 1, len(height))
     collar = 0.03 - 0.10 * style.collar * np.clip(np.cos(turn) + 0.6, 0.2, 1)
     bare = np.clip((vertices[..., 1] - collar[:, None]) / 0.006, 0, 1)[..., None]

@@ -75,6 +75,14 @@ def sample_lighting(rng: np.random.Generator, hdr_folder: str | Path | None = No
     )
 
 
+def turned_lighting(light: Lighting, rotation: np.ndarray) -> Lighting:
+    """The same light in axes turned by a rotation (3, 3): a direction d of the old axes is ``rotation @ d`` in the new."""
+    probes = np.random.default_rng(0).normal(size=(64, 3))
+    probes /= np.linalg.norm(probes, axis=1, keepdims=True)
+    turned = np.linalg.lstsq(harmonic_basis(probes @ rotation.T), harmonic_basis(probes), rcond=None)[0]
+    return Lighting(turned @ light.harmonics, rotation @ light.key_direction, light.key_colour, light.softness)
+
+
 def hdr_files(folder: str) -> tuple[Path, ...]:
     """The ``.hdr`` and ``.exr`` files of a folder in order of name; raises DataError when there is none."""
     files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".hdr", ".exr")))

@@ -123,13 +123,19 @@ def occluder(rng: np.random.Generator, size: int, skin: np.ndarray) -> tuple[np.
     return np.clip(picture, 0, 1).astype(np.float32), cover[..., None]
 
 
-def sensor(rng: np.random.Generator, picture: np.ndarray, size: int) -> np.ndarray:
-    """Takes the picture [R, R, 3] with a random camera: uint8 [size, size, 3], cleaner or worse than most real crops."""
+def sensor(
+    rng: np.random.Generator, picture: np.ndarray, size: int, noise_rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """Takes the picture [R, R, 3] with a random camera: uint8 [size, size, 3], cleaner or worse than most real crops.
+
+    The frames of a video give an equal ``rng`` for one camera, and each its own ``noise_rng``.
+    """
+    noise_rng = noise_rng or rng
     picture = _optics(rng, picture, size)
     picture = _colours(rng, picture)
     if rng.random() < 0.75:
         sigma = rng.gamma(1.2, 0.011)
-        noise = rng.normal(size=picture.shape).astype(np.float32)
+        noise = noise_rng.normal(size=picture.shape).astype(np.float32)
         if rng.random() < 0.4:
             noise = cv2.GaussianBlur(noise, (0, 0), 0.8) * 2.2
         picture = picture + sigma * noise * np.sqrt(0.3 + picture.mean(-1, keepdims=True).clip(0, 1))

@@ -192,6 +192,8 @@ def train(
         run.network.load_state_dict(state)
         run.average.load_state_dict(state)
     shards = Shards(*folders)
+    if shards.head != model.id:
+        raise UsageError(f"the faces show head {shards.head}, but {head} is {model.id}; make them again")
     facts = {"head": model.id, "faces": [str(Path(name).name) for name in folders], "seed": options.seed}
     weights, saved, begun, taken = LossWeights(), time.monotonic(), time.monotonic(), 0
     sums: dict[str, float] = {}

@@ -1,0 +1,136 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from neuface_ray.errors import DataError
+from neuface_ray.geometry.cameras import project_pinhole, project_weak
+from neuface_ray.heads import load_head
+from neuface_ray.media.crop import landmark_box
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions, landmarks_of, make_face, nearest_weak_camera, posed
+from neuface_ray.synthesis.shards import Shards, write_shard
+from neuface_ray.types import ARKIT_NAMES
+
+
+@pytest.fixture(scope="module")
+def stage():
+    torch.set_num_threads(1)
+    return Stage(load_head())
+
+
+def test_a_face_depends_on_seed_and_index_alone(stage):
+    options = FaceOptions(size=64)
+    first = make_face(stage, options, 5, 11)
+    make_face(stage, options, 6, 3)
+    again = make_face(Stage(stage.head), options, 5, 11)
+    for name in ("image", "shape", "expression", "pose", "landmarks"):
+        assert np.array_equal(getattr(first, name), getattr(again, name)), name
+    assert not np.array_equal(first.image, make_face(stage, options, 6, 11).image)
+
+
+def test_images_of_one_person_share_identity_and_nothing_else(stage):
+    options = FaceOptions(size=48, images_per_person=2)
+    a, b, c = (make_face(stage, options, 1, index) for index in (2, 3, 4))
+    assert np.array_equal(a.shape, b.shape)
+    assert not np.array_equal(a.shape, c.shape)
+    assert not np.array_equal(a.pose, b.pose)
+    assert np.abs(a.shape).max() <= options.max_sd
+
+
+def test_truth_is_exact(stage):
+    options = FaceOptions(size=64, occluded=0.0)
+    for index in range(4):
+        face = make_face(stage, options, 9, index)
+        points = landmarks_of(stage.head, posed(stage.head, face.shape, face.expression, face.pose))
+        pixels = project_pinhole(*map(torch.from_numpy, (points, face.translation, face.intrinsics))).numpy()
+        np.testing.assert_allclose(pixels / 32 - 1, face.landmarks, atol=2e-4)
+        box = landmark_box(face.landmarks)
+        assert (np.abs(box) < 1.15).all()
+        assert 1.2 < (box[2:] - box[:2]).mean() < 1.75
+        weak = project_weak(torch.from_numpy(points), torch.from_numpy(face.camera.astype(np.float64))).numpy()
+        assert np.abs(weak - face.landmarks).mean() < 0.03
+        assert face.image.shape == (64, 64, 3)
+        assert face.image.std() > 3
+
+
+def test_landmarks_of_the_far_side_are_hidden_and_the_near_side_is_seen(stage):
+    from neuface_ray.synthesis.motion import MotionRange
+
+    turned = FaceOptions(size=64, occluded=0.0, motion=MotionRange(turning=0, wide=0, yaw_deg=0.1, pitch_deg=0.1, roll_deg=0.1))
+    frontal = make_face(stage, turned, 0, 0)
+    assert frontal.visible[[1, 4, 61, 291]].all()
+    many = [make_face(stage, FaceOptions(size=64, occluded=0.0), 2, i) for i in range(24)]
+    yaw = np.array([face.pose[1] for face in many])
+    nose_bridge_sides = np.array([face.visible[[133, 362]] for face in many])  # inner corners of the right and the left eye
+    assert (np.abs(yaw) > 0.8).sum() >= 3
+    assert not nose_bridge_sides[yaw > 0.95, 1].all() or not nose_bridge_sides[yaw < -0.95, 0].all()
+
+
+def test_nearest_weak_camera_recovers_a_weak_camera():
+    rng = np.random.default_rng(0)
+    points, camera = rng.normal(size=(20, 3)), np.array([7.5, 0.02, -0.01])
+    crop = project_weak(torch.from_numpy(points), torch.from_numpy(camera)).numpy()
+    np.testing.assert_allclose(nearest_weak_camera(points, crop), camera, atol=1e-9)
+
+
+def test_what_the_picture_shows_is_at_the_landmarks(stage):
+    """A darker brow, red lips and the whites of the eyes are where the landmarks say, in most pictures."""
+    options = FaceOptions(size=128, occluded=0.0)
+    redder = 0
+    faces = [face for face in (make_face(stage, options, 4, 4 * i) for i in range(16)) if face.visible[[0, 17, 50, 280]].all()]
+    for face in faces:
+
+        def patch(index, face=face):
+            x, y = ((face.landmarks[index] + 1) * 64).astype(int)
+            return face.image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].reshape(-1, 3).mean(0).astype(float)
+
+        lips, cheeks = (patch(0) + patch(17)) / 2, (patch(50) + patch(280)) / 2
+        redder += lips[1] / cheeks[1] < lips[0] / cheeks[0] + 0.02
+    assert len(faces) >= 5
+    assert redder >= 0.7 * len(faces)
+
+
+def test_folders_of_skins_light_and_backgrounds_are_used(stage, tmp_path):
+    for name, colour in (("skins", (40, 200, 40)), ("backgrounds", (200, 30, 30))):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), np.full((32, 32, 3), colour, np.uint8))
+    options = FaceOptions(size=48, skins=str(tmp_path / "skins"), backgrounds=str(tmp_path / "backgrounds"))
+    green = [make_face(stage, options, 0, 4 * i).image.reshape(-1, 3).mean(0) for i in range(8)]
+    assert any(mean[1] > mean[0] + 15 for mean in green)
+    with pytest.raises(DataError, match=r"no \.png"):
+        make_face(stage, FaceOptions(skins=str(tmp_path / "nothing")), 0, 0)
+
+
+def test_a_broken_off_set_of_shards_goes_on_and_reads_back(stage, tmp_path):
+    options = FaceOptions(size=32, images_per_person=2)
+    first = write_shard(tmp_path, options, 1, 0, size=4)
+    stamp = (first / "image.npy").stat().st_mtime_ns
+    write_shard(tmp_path, options, 1, 0, size=4)
+    write_shard(tmp_path, options, 1, 1, size=4)
+    assert (first / "image.npy").stat().st_mtime_ns == stamp
+    shards = Shards(tmp_path)
+    assert len(shards) == 8
+    taken = shards.take(np.array([5, 0]), ("image", "pose"))
+    face = make_face(stage, options, 1, 5)
+    assert np.array_equal(taken["image"][0], face.image)
+    assert np.array_equal(taken["pose"][0], face.pose)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(DataError, match="no shard"):
+        Shards(tmp_path / "elsewhere")
+
+
+def test_closed_eyes_hide_the_iris(stage):
+    open_face = np.zeros(52)
+    shut = open_face.copy()
+    shut[[ARKIT_NAMES.index("eyeBlinkLeft"), ARKIT_NAMES.index("eyeBlinkRight")]] = 1
+    from neuface_ray.geometry.rays import WeakCamera, crop_to_pixels
+    from neuface_ray.geometry.render import rasterise
+
+    seen = []
+    for expression in (open_face, shut):
+        vertices = posed(stage.head, np.zeros(100), expression, np.zeros(15))
+        raster = rasterise(vertices, stage.faces, WeakCamera(np.array([8.0, 0, 0]), crop_to_pixels(256, 256)), (256, 256))
+        seen.append(np.isin(stage.chart.part[raster.triangle[raster.mask]], [1, 2]).sum())
+    assert seen[0] > 100
+    assert seen[1] < 0.1 * seen[0]
