@@ -31,6 +31,8 @@ PROFILES: dict[str, dict[str, int]] = {
 }
 UNSEEN = 1e-3
 START_SIGMA = 0.15
+CANONICAL_SCALE = 8.0
+"""Units of the canonical reference frame per metre of the head frame; an average crop has about as many half sides."""
 
 
 class Scene(NamedTuple):
@@ -58,6 +60,18 @@ class Descent(NamedTuple):
 def apply_similarity(transform: Tensor, points: Tensor) -> Tensor:
     """(..., 3, 4) affine transforms of points (..., P, 3)."""
     return points @ transform[..., :3].transpose(-1, -2) + transform[..., None, :, 3]
+
+
+def compose(second: Tensor, first: Tensor) -> Tensor:
+    """The affine transform (..., 3, 4) that applies ``first``, then ``second``."""
+    linear = second[..., :3] @ first[..., :3]
+    return torch.cat([linear, second[..., :3] @ first[..., 3:] + second[..., 3:]], -1)
+
+
+def invert(transform: Tensor) -> Tensor:
+    """Inverse of affine transforms (..., 3, 4)."""
+    linear = torch.linalg.inv(transform[..., :3])
+    return torch.cat([linear, -linear @ transform[..., 3:]], -1)
 
 
 def sample_maps(maps: list[Tensor], points: Tensor) -> Tensor:

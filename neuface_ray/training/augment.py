@@ -77,9 +77,3 @@ def move_points(points: Tensor, motion: Tensor) -> Tensor:
     """Crop coordinates (..., K, 2) after ``motion`` (..., 3, 4)."""
     flip = motion.new_tensor([1.0, -1.0])
     return ((points * flip) @ motion[..., :2, :2].transpose(-1, -2) + motion[..., None, :2, 3]) * flip
-
-
-def compose(motion: Tensor, transform: Tensor) -> Tensor:
-    """``motion`` after ``transform``, both (..., 3, 4)."""
-    linear = motion[..., :3] @ transform[..., :3]
-    return torch.cat([linear, motion[..., :3] @ transform[..., 3:] + motion[..., 3:]], -1)

@@ -9,10 +9,7 @@ from torch import Tensor
 
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads import HeadModel
-from neuface_ray.networks.lvd import apply_similarity
-
-CANONICAL_SCALE = 8.0
-"""Units of the canonical frame per metre; an average crop has about as many half sides."""
+from neuface_ray.networks.lvd import CANONICAL_SCALE, apply_similarity, compose, invert
 
 Batch = dict[str, Tensor]
 
@@ -43,12 +40,6 @@ def head_to_view(head: HeadModel, batch: Batch) -> Tensor:
     return camera[..., :1, None] * torch.cat([rotation, offset[..., None]], -1)
 
 
-def square(transform: Tensor) -> Tensor:
-    """(..., 3, 4) affine transforms as (..., 4, 4)."""
-    last = transform.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*transform.shape[:-2], 1, 4)
-    return torch.cat([transform, last], -2)
-
-
 def locate(head: HeadModel, batch: Batch, placed: Tensor, canonical: bool) -> Targets:
     """Targets of a batch.
 
@@ -63,6 +54,6 @@ def locate(head: HeadModel, batch: Batch, placed: Tensor, canonical: bool) -> Ta
     reference = placed[:, 0]
     if canonical:
         reference = CANONICAL_SCALE * torch.eye(3, 4, dtype=placed.dtype, device=placed.device).expand_as(reference)
-    to_view = (square(placed) @ torch.linalg.inv(square(reference))[:, None])[..., :3, :]
+    to_view = compose(placed, invert(reference)[:, None])
     scale = reference[..., :3].square().sum((-1, -2)).div(3).sqrt()
     return Targets(apply_similarity(reference, vertices), to_view, batch["view_valid"], 1 / scale)

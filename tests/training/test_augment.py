@@ -1,10 +1,10 @@
 import torch
 
 from neuface_ray.networks.hourglass import gaussian_heatmaps, heatmap_peaks
+from neuface_ray.networks.lvd import compose
 from neuface_ray.training.augment import (
     AugmentConfig,
     change_colours,
-    compose,
     move_images,
     move_points,
     random_motion,

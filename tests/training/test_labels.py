@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from neuface_ray.geometry.cameras import project_weak
-from neuface_ray.networks.lvd import apply_similarity
-from neuface_ray.training.augment import compose, move_points
+from neuface_ray.networks.lvd import apply_similarity, compose
+from neuface_ray.training.augment import move_points
 from neuface_ray.training.labels import head_to_view, locate
 from tests.training.made import codes
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from neuface_ray.evaluation.alignment import rigid
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.descent_file import load_network, save_network
-from neuface_ray.networks.lvd import LVD, PROFILES, Scene, clamped_targets, start_cloud
-from neuface_ray.training.augment import AugmentConfig, change_colours, compose, move_images, random_motion, uniform
+from neuface_ray.networks.lvd import LVD, PROFILES, Scene, clamped_targets, compose, start_cloud
+from neuface_ray.training.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
 from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
 from neuface_ray.training.recipe import Recipe, Step
 from neuface_ray.training.sources import Reading

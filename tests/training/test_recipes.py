@@ -1,0 +1,138 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from neuface_ray.errors import ModelFileError, UsageError
+from neuface_ray.networks.descent_file import load_network, save_network
+from neuface_ray.networks.hourglass import HeatmapNet
+from neuface_ray.networks.lvd import LVD, clamped_targets
+from neuface_ray.training.config import TrainConfig
+from neuface_ray.training.data import read_some, split, stack
+from neuface_ray.training.recipe import Step, build_recipe
+from neuface_ray.training.recipes.glvd import GlvdConfig
+from neuface_ray.training.recipes.heatmap import HeatmapConfig
+from neuface_ray.training.recipes.lvd import DescentConfig
+
+SMALL = {"views": 3, "points": 32, "members": 40}
+
+
+@pytest.fixture(scope="module")
+def heatmap_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "heatmap.safetensors"
+    torch.manual_seed(0)
+    save_network(HeatmapNet(18, width=16, depth=2), path, {"head_model": "x"})
+    return path
+
+
+def recipe_and_batch(head, data, **changes):
+    recipe = build_recipe(TrainConfig(output="none", **changes), head)
+    samples = read_some(split([str(data)], [], 0.0, recipe.reading, head.id).train, recipe.reading, 2, 0)
+    return recipe, {name: torch.from_numpy(value) for name, value in stack(samples).items()}
+
+
+def step(progress, seed=0):
+    return Step(progress, torch.Generator().manual_seed(seed))
+
+
+def test_lvd_learns_from_every_term(head, three_views):
+    recipe, batch = recipe_and_batch(head, three_views, recipe="lvd", lvd=DescentConfig(**SMALL, one_view=0.0))
+    module = recipe.build()
+    early, late = recipe.losses(module, batch, step(0.0)), recipe.losses(module, batch, step(0.9))
+    assert set(early) == {"vertices"}
+    assert set(late) == {"vertices", "unroll"}
+    assert torch.equal(early["vertices"], recipe.losses(module, batch, step(0.0))["vertices"])
+    sum(late.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):
+    recipe, batch = recipe_and_batch(head, single_views, recipe="lvd", lvd=DescentConfig(**SMALL))
+    module = recipe.build()
+    known = {}
+
+    class Oracle(LVD):
+        """Knows the targets of the last scene."""
+
+        def displacements(self, scene, points, members=None):
+            return clamped_targets(known["vertices"][:, members], points, 0.3)
+
+        def step(self, scene, vertices, members=None):
+            truth = known["vertices"] if members is None else known["vertices"][:, members]
+            return vertices + (truth - vertices).clamp(-0.3, 0.3)
+
+    module.__class__ = Oracle
+    from neuface_ray.training.recipes import lvd as lvd_recipe
+
+    real = lvd_recipe.locate
+
+    def remembering(*arguments):
+        targets = real(*arguments)
+        known["vertices"] = targets.vertices
+        return targets
+
+    lvd_recipe.locate = remembering
+    try:
+        assert sum(recipe.losses(module, batch, step(0.9)).values()) < 1e-6
+        scores = recipe.scores(module, batch)
+    finally:
+        lvd_recipe.locate = real
+    assert set(scores) == {"mpve_none_face_mm", "mpve_rigid_face_mm"}
+    assert all((values < 1e-2).all() for values in scores.values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"heatmaps": "landmarks"}, {"heatmaps": "none", "relative": False, "keypoints": 13, "canonical": True}],
+    ids=str,
+)
+def test_glvd_learns_from_every_term_and_leaves_the_heatmaps_frozen(head, three_views, heatmap_file, changes):
+    settings = GlvdConfig(**SMALL, one_view=0.0, heatmap_weights=str(heatmap_file), **changes)
+    recipe, batch = recipe_and_batch(head, three_views, recipe="glvd", glvd=settings)
+    module = recipe.build().train()
+    before = {name: value.clone() for name, value in module.state_dict().items() if name.startswith("heatmap_net")}
+    assert bool(before) == (settings.heatmaps == "network")
+    terms = recipe.losses(module, batch, step(0.9, seed=1))
+    assert set(terms) == {"vertices", "keypoints", "unroll"}
+    assert all(term.isfinite() and term > 0 for term in terms.values())
+    optimiser = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 1e-3)
+    sum(terms.values()).backward()
+    optimiser.step()
+    assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
+    scores = recipe.scores(module, batch)
+    assert scores["keypoints_mm"].shape == scores["mpve_rigid_face_mm"].shape == (2,)
+
+
+def test_heatmaps_are_scored_by_the_distance_of_their_peaks(head, single_views):
+    recipe, batch = recipe_and_batch(head, single_views, recipe="heatmap", heatmap=HeatmapConfig(crop_size=64, width=16))
+    module = recipe.build()
+    assert recipe.losses(module, batch, step(0.0))["heatmaps"].isfinite()
+    points = recipe.points(batch)
+    truth = np.asarray(batch["landmarks"][:, 0, [33, 263]])  # outer eye corners
+    assert np.allclose(points[:, [3, 4]], truth, atol=1e-6)
+
+    class Off(torch.nn.Module):
+        def forward(self, images):
+            from neuface_ray.networks.hourglass import gaussian_heatmaps
+
+            return gaussian_heatmaps(points + 0.1, 64, 0.1)
+
+    assert torch.allclose(recipe.scores(Off(), batch)["distance_percent"], torch.tensor(5 * math.sqrt(2)), atol=0.4)
+
+
+def test_weights_come_back_as_they_went_and_only_to_their_own_kind(head, heatmap_file, tmp_path):
+    torch.manual_seed(0)
+    model = LVD(30, width=16, stacks=1)
+    path = tmp_path / "lvd.safetensors"
+    save_network(model, path, {"head_model": "a/b/c"})
+    loaded, facts = load_network("lvd", path, "x.path")
+    assert facts == {"head_model": "a/b/c"}
+    for (name, value), other in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.allclose(value, other, atol=2e-3), name
+    with pytest.raises(ModelFileError, match="holds weights of heatmap, not of lvd"):
+        load_network("lvd", heatmap_file, "init")
+    with pytest.raises(ModelFileError, match=r"no glvd weights at .*jobs/train\.py"):
+        load_network("glvd", tmp_path / "none.safetensors", "annotator.glvd.weights")
+    with pytest.raises(UsageError, match="recipe='nerf' does not exist"):
+        build_recipe(TrainConfig("nerf", "out"), head)
