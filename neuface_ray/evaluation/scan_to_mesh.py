@@ -91,7 +91,7 @@ def refine(scan: np.ndarray, surface: Surface, start: align.Alignment, metric: b
         if after < before:
             state, (feet, residuals, directions) = moved, trial
             damping = max(damping / 10, 1e-9)
-            if before - after < 1e-9 * before or np.abs(step).max() < 1e-7:
+            if before - after < 1e-7 * before or np.abs(step).max() < 1e-7:
                 break
         else:
             damping *= 10

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-_NEIGHBOURS = 16
+_NEIGHBOURS = 8
 
 
 class Closest(NamedTuple):
@@ -40,6 +40,7 @@ class Surface:
         centroids = self.corners.mean(1)
         radius = np.linalg.norm(self.corners - centroids[:, None], axis=-1).max(1)
         size = np.floor(np.log2(radius)).astype(int)
+        self._corner_tree = cKDTree(self.corners.reshape(-1, 3))
         self._classes = []
         for value in np.unique(size):
             members = np.flatnonzero(size == value)
@@ -48,10 +49,11 @@ class Surface:
     def closest(self, points: np.ndarray) -> Closest:
         """Closest points on the surface of points (P, 3); ``triangle`` indexes the mesh's faces."""
         points = np.asarray(points, np.float64)
-        best = np.full(len(points), np.inf)
-        where, which = np.zeros_like(points), np.zeros(len(points), np.int64)
+        best, corner = self._corner_tree.query(points)
+        where, which = self.corners.reshape(-1, 3)[corner], corner // 3
         for members, tree, radius in self._classes:
-            todo, count = np.arange(len(points)), min(_NEIGHBOURS, len(members))
+            todo = np.flatnonzero(tree.query(points)[0] - radius < best)
+            count = min(_NEIGHBOURS, len(members))
             while len(todo):
                 distance, near = tree.query(points[todo], k=np.arange(1, count + 1))
                 found = closest_on_triangles(points[todo, None], self.corners[members[near]])
