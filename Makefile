@@ -12,7 +12,7 @@ BIN := .venv/bin
 .PHONY: demo test lint format clean
 
 demo: .venv/installed
-	$(BIN)/python jobs/demo.py
+	$(BIN)/python -m jobs.demo
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -11,28 +11,20 @@ exit codes: 0 every segment is in the dataset (clips that the quality gate rejec
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from neuface_ray.config import describe, load
+from neuface_ray.config import from_command_line
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.pipeline.annotate import run
 from neuface_ray.pipeline.config import AnnotateConfig
+from neuface_ray.pipeline.report import ReportConfig, draw
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Configuration in, library call, summary out; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"keys:\n\n{describe(AnnotateConfig)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the file, such as media.max_faces=1")
-    options = parser.parse_args(arguments)
     try:
-        config = load(AnnotateConfig, options.config, options.overrides)
+        config = from_command_line(AnnotateConfig, __doc__, arguments)
         summary = run(config)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -45,11 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(summary.table())
     if config.report:
-        from neuface_ray.pipeline.report import report
-
-        print(*(f"{'picture':<12} {path}" for path in report(summary.output, config.report_clips)), sep="\n")
+        show(ReportConfig(dataset=summary.output, clips=config.report_clips, head=config.head))
     print(summary.outcome)
     return summary.exit_code
+
+
+def show(config: ReportConfig) -> None:
+    """Makes the pictures; the dataset stands whether or not they can be made."""
+    try:
+        print(*(f"{'picture':<12} {path}" for path in draw(config)), sep="\n")
+    except NeufaceError as error:
+        print(f"{'picture':<12} none: {error}")
 
 
 if __name__ == "__main__":

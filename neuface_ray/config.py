@@ -10,6 +10,7 @@ be typed.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import inspect
@@ -72,6 +73,24 @@ def load(schema: type[Schema], path: str | Path | None = None, overrides: Sequen
         return typing.cast(Schema, OmegaConf.to_object(config))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise UsageError(f"{origin}: {_first_line(error)}") from error
+
+
+def from_command_line(schema: type[Schema], about: str, arguments: Sequence[str] | None = None) -> Schema:
+    """The configuration that a command was given as ``[--config FILE] [key=value ...]``; ``--help`` shows every key.
+
+    Args:
+        about: what the command does, its docstring. arguments: those of the process if None.
+
+    Raises:
+        UsageError: as ``load``. SystemExit: after ``--help``, or for an option that does not exist.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, epilog=f"keys:\n\n{describe(schema)}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="sets a key, whatever the file says")
+    options = parser.parse_intermixed_args(arguments)
+    return load(schema, options.config, options.overrides)
 
 
 def describe(schema: type) -> str:
