@@ -5,7 +5,7 @@ A field is documented by the string that follows it in the class body, or by ``f
 A run's configuration is the defaults of its dataclass, then a YAML file, then ``key=value`` overrides from the command line
 (dotted keys reach into sections). Every key must exist and every value must have its field's type. In YAML files OmegaConf's
 ``${key}`` interpolation works; on the command line the text given for a ``str`` field is taken literally, so any file name can
-be typed.
+be typed; only ``???`` alone means that the key is not set.
 """
 
 from __future__ import annotations

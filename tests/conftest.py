@@ -16,12 +16,15 @@ os.environ.pop("RAY_ADDRESS", None)
 from pathlib import Path
 
 import av
+import hypothesis
 import numpy as np
 import pytest
 import skimage.data
 import torch
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("project", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("project")
 
 FAST_FIT = ("annotator.flame_fitting.pose_steps=15", "annotator.flame_fitting.steps=25", "gate.max_nme=30", "ray.actors=1")
 """Overrides that make direct fitting take about a second for a dozen frames, at the price of accuracy, in one worker."""
