@@ -30,9 +30,9 @@ Guarantees
 3. **Durable.** When ``commit``, ``quarantine``, ``publish`` or ``delete`` returns, power may fail.
 4. **Exact for readers at every instant.** ``neuface_ray.open`` shows every committed row once, also during commits and
    publishing and after a crash in the middle of either.
-5. **Exact for plain globs** over the public folders whenever no publish is under way or was interrupted; the next publish
-   (resume does one at its end, ``verify --repair`` too) completes or undoes an interrupted one. During a publish that merges
-   files a glob may see old and new ones together.
+5. **Exact for plain globs** over the public folders whenever no publish is under way or was interrupted: every published
+   row once, and after ``finalise`` every row. During a publish that merges files a glob may see old and new ones together; the
+   next publish (a resumed run ends with one, ``verify --repair`` too) cleans up after an interrupted one.
 6. **Refused, not mixed.** Rows made with another configuration, head model, seed, code or schema version do not enter.
 
 How
@@ -55,12 +55,13 @@ while rows are deleted                  as in a publish: before the snapshot not
 
 Scope and limits
 ----------------
-POSIX file systems need hard links and an honest fsync (local disks, NFS, Lustre, GPFS); object stores need conditional puts
-(S3, GCS and compatible servers); both are checked on opening. Bit rot is detected (a sha256 for every file), not healed, except
-that lost segments can be made again. A snapshot must never be edited by hand. Attempt counts survive the death of processes
-but not of the machine. Timing columns and ``run_id`` differ between runs; all others are the same row for row if the annotator
-is deterministic. Deleting a person while a run is under way is safe, but a late worker may leave a staged file of that person
-which no reader sees and the next publish removes.
+POSIX file systems need hard links (checked on opening) and an honest fsync: local disks, NFS, Lustre, GPFS. Object stores need
+conditional puts (checked on opening): S3, GCS and compatible servers. Bit rot is detected (a sha256 for every file), not
+healed, except that lost segments can be made again. A snapshot must never be edited by hand. Attempt counts survive the death
+of processes but not of the machine. Timing columns, ``attempts`` and ``run_id`` differ between runs; all others are the same
+row for row if the annotator is deterministic. Deleting a person while a run is under way is safe, but a late worker may leave
+a staged file of that person which no reader sees and the next publish removes. Memory: a publish holds one segment, up to
+eight small parts and the part that it writes; a reader holds one file at a time (``scan``, ``iter_torch``) or the table.
 """
 
 from neuface_ray.dataset.commit import Output

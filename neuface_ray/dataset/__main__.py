@@ -83,7 +83,7 @@ def _delete(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.match!r}: say whom to delete, as person=NAME or sequence_id=NAME")
     rows = delete(options.path, **{key: value})
     print("deleted " + ", ".join(f"{count} {name}" for name, count in rows.items()))
-    print("Pictures, reports and copies that were made of this dataset are not reached by this.")
+    print("report/ and run.json were removed too. Copies and pictures elsewhere are not reached by this.")
     return 0
 
 

@@ -90,18 +90,20 @@ class PartWriter:
         for name, table in tables.items():
             self._file(name).add(table)
         if max(file.size() for file in self._files.values()) >= self._target:
-            self._finish_part()
+            self.finish_part()
 
     def _file(self, name: str) -> _TableFile:
         return self._files.setdefault(name, _TableFile(min(_ROW_GROUP_BYTES, self._target // 8)))
 
     def close(self) -> list[Part]:
         """Write what is left; the parts that were made."""
-        if self._files:
-            self._finish_part()
+        self.finish_part()
         return self._parts
 
-    def _finish_part(self) -> None:
+    def finish_part(self) -> None:
+        """Write what was added since the last part, if anything."""
+        if not self._files:
+            return
         for name in self._always:
             self._file(name).add(schema(name).empty_table())
         self._always = ()

@@ -27,6 +27,7 @@ from neuface_ray.dataset.staged import read_order, read_staged, segment_order
 from neuface_ray.dataset.storage import OutputError, Store, open_store
 from neuface_ray.errors import UsageError
 
+_MERGED_AT_ONCE = 8
 ATTEMPTS = 20
 """How often a publisher starts over because another one was faster, before it gives up."""
 
@@ -47,7 +48,7 @@ def delete(path: str | Store, **match: str) -> dict[str, int]:
     """Delete a person (``person="anna"``) or a recording (``sequence_id=...``) from every table, file and staged commit.
 
     Whole segments are deleted. What remains is a mark (the segment's hash and nothing else), so that a rerun does not bring
-    them back. Returns the deleted rows per table. Raises UsageError if nothing matches or the key is not one of the two.
+    them back. ``report/`` and ``run.json`` are removed altogether, since they may show or name the person. Returns the deleted rows per table. Raises UsageError if nothing matches or the key is not one of the two.
     """
     from neuface_ray.dataset.card import finalise
     from neuface_ray.dataset.reader import MeshDataset
@@ -65,6 +66,8 @@ def delete(path: str | Store, **match: str) -> dict[str, int]:
     delete_segments(store, segment_ids)
     for segment_id in segment_ids:
         end_attempts(store, segment_id)
+    for name in [*store.names("report"), "run.json"]:
+        store.remove(name)
     finalise(store)
     return deleted
 
@@ -85,7 +88,7 @@ def _advance(store: Store, deleted: frozenset[str], target_bytes: int) -> Snapsh
         try:
             plan = _plan(store, view, deleted, target_bytes)
             unlisted = _unlisted_files(store, base, number)
-            if not view.staged and not plan.rewritten and not unlisted:
+            if not view.staged and not plan.thinned and not unlisted:
                 collect(store, view)
                 return base
             if foreign := _only_copy(store, view, unlisted):
@@ -104,17 +107,24 @@ def _advance(store: Store, deleted: frozenset[str], target_bytes: int) -> Snapsh
 
 @dataclass(frozen=True)
 class _Plan:
-    """What goes into the new files: staged files (name to segment) and parts to rewrite; other parts are kept as they are."""
+    """What goes into the new files.
+
+    Args:
+        staged: name to segment_id of staged files; merged: small parts that are merged with them.
+        thinned: parts that lose a segment (``dropped``, per part), each rewritten on its own.
+        kept: parts that stay as they are; deleted: segments that get a mark.
+    """
 
     staged: dict[str, str]
-    rewritten: tuple[Part, ...]
+    merged: tuple[Part, ...]
+    thinned: tuple[Part, ...]
     kept: tuple[Part, ...]
     dropped: dict[str, frozenset[str]]
     deleted: frozenset[str]
 
 
 def _plan(store: Store, view: View, deleted: frozenset[str], target_bytes: int) -> _Plan:
-    """Parts are rewritten if they lose a segment, or if they are small and there is something new to fill them with."""
+    """Parts are rewritten if they lose a segment, or if they are small and there are new rows to fill them with."""
     dropped, marked = dict(view.superseded), set()
     for part in view.snapshot.parts if deleted else ():
         outcomes = part_outcomes(store, part)
@@ -122,16 +132,21 @@ def _plan(store: Store, view: View, deleted: frozenset[str], target_bytes: int) 
         if lost := (deleted & outcomes.keys()) - marked:
             dropped[part.name] = dropped.get(part.name, frozenset()) | lost
     staged = {name: segment_id for name, segment_id in view.staged.items() if segment_id not in deleted}
-    grow = bool(view.staged)
-    rewritten = tuple(p for p in view.snapshot.parts if p.name in dropped or (grow and p.bytes < target_bytes // 2))
-    kept = tuple(p for p in view.snapshot.parts if p not in rewritten)
-    return _Plan(staged, rewritten, kept, dropped, deleted - marked)
+    parts = view.snapshot.parts
+    merged = tuple(p for p in parts if view.staged and p.bytes < target_bytes // 2)[-_MERGED_AT_ONCE:]
+    thinned = tuple(p for p in parts if p.name in dropped and p not in merged)
+    kept = tuple(p for p in parts if p not in merged and p not in thinned)
+    return _Plan(staged, merged, thinned, kept, dropped, deleted - marked)
 
 
 def _write(store: Store, plan: _Plan, number: int, target_bytes: int) -> list[Part]:
     """Write the new public files, each durable and complete before the next."""
     needs_quarantine_file = not any("quarantine" in part.files for part in plan.kept)
     writer = PartWriter(store, number, target_bytes, always=("quarantine",) if needs_quarantine_file else ())
+    for part in plan.thinned:
+        for _, _, tables in _remaining(store, part, plan):
+            writer.add(tables)
+        writer.finish_part()
     for tables in _merged(store, plan):
         writer.add(tables)
     return writer.close()
@@ -140,19 +155,22 @@ def _write(store: Store, plan: _Plan, number: int, target_bytes: int) -> list[Pa
 def _merged(store: Store, plan: _Plan) -> Iterator[dict[str, pa.Table]]:
     """The tables of each segment, ordered by sequence, time and segment; marks of deleted segments first.
 
-    Staged files are read one at a time. Rewritten parts are held in memory: small ones, or the few that lose a segment.
+    Staged files are read one at a time; the few small parts are held in memory.
     """
     sources: dict[str, tuple[tuple, dict[str, pa.Table] | str]] = {}
-    for part in plan.rewritten:
-        for segment_id, key, tables in _split(store, part):
-            if segment_id not in plan.dropped.get(part.name, ()):
-                sources[segment_id] = (key, tables)
+    for part in plan.merged:
+        for segment_id, key, tables in _remaining(store, part, plan):
+            sources[segment_id] = (key, tables)
     for name, segment_id in plan.staged.items():
         sources[segment_id] = (read_order(store, name), name)
     if plan.deleted:
         yield {"segments": _tombstones(sorted(plan.deleted))}
     for _, source in sorted(sources.values(), key=lambda item: item[0]):
         yield read_staged(store, source) if isinstance(source, str) else source
+
+
+def _remaining(store: Store, part: Part, plan: _Plan) -> Iterator[tuple[str, tuple, dict[str, pa.Table]]]:
+    return (one for one in _split(store, part) if one[0] not in plan.dropped.get(part.name, ()))
 
 
 def _split(store: Store, part: Part) -> Iterator[tuple[str, tuple, dict[str, pa.Table]]]:

@@ -113,8 +113,8 @@ def _decode(data: bytes, name: str) -> Snapshot:
         return Snapshot(body["number"], parts)
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{name} is damaged ({error}). `python -m neuface_ray.dataset verify DIR --repair` falls back to the newest "
-            "readable snapshot; what was published after it is made again by the next run."
+            f"{name} is damaged ({error}). `python -m neuface_ray.dataset verify DIR --repair` makes the list anew "
+            "from the public files."
         ) from error
 
 

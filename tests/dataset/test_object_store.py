@@ -6,17 +6,16 @@ import threading
 
 import pytest
 
-pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
-
-import boto3
-from werkzeug.serving import make_server
-
 import neuface_ray
 from neuface_ray.dataset import Output, OutputError, publish
 from neuface_ray.dataset.storage import open_store
 from neuface_ray.dataset.verify import verify
 from tests.dataset.made import assert_holds, comparable, expected, make_rows, provenance, write
+
+pytest.importorskip("s3fs")
+boto3 = pytest.importorskip("boto3")
+moto_server = pytest.importorskip("moto.server")
+serving = pytest.importorskip("werkzeug.serving")
 
 
 class Faulty:
@@ -39,7 +38,7 @@ class Faulty:
 @pytest.fixture(scope="module")
 def server():
     application = Faulty(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    server = serving.make_server("127.0.0.1", 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     with pytest.MonkeyPatch.context() as patch:

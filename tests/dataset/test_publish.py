@@ -220,6 +220,8 @@ def test_deleting_a_person_reaches_every_file(tmp_path):
     output = Output.open(str(tmp_path), provenance())
     output.commit(fresh, make_rows(fresh, with_vertices=True))
     output.begin_attempt(segments[0].segment_id)
+    output.store.create("report/person0.mp4", b"person0")
+    output.store.create("run.json", b"person0")
     deleted = delete(str(tmp_path), person="person0")
     assert deleted == {"frames": 36, "clips": 3, "vertices": 36, "quarantine": 1, "segments": 4}
     for folder, _, names in os.walk(tmp_path):
@@ -259,3 +261,14 @@ def test_a_lost_snapshot_never_costs_data(tmp_path):
     with pytest.raises(OutputError, match="a snapshot was lost"):
         publish(str(tmp_path))
     assert {public_number(f"frames/{name}") for name in os.listdir(tmp_path / "frames")} == {1}
+
+
+def test_parts_that_lose_a_segment_are_thinned_one_by_one(tmp_path):
+    segments = write(tmp_path, 12)
+    before = publish(str(tmp_path), target_bytes=1)
+    lost = [segment.segment_id for segment in segments[:3]]
+    after = delete_segments(str(tmp_path), lost, target_bytes=1)
+    assert len(before.parts) == 12
+    assert sum(part in before.parts for part in after.parts) == 9
+    assert after.rows() == {"frames": 9 * 12 + 5 * 12, "clips": 14, "vertices": 0, "quarantine": 0, "segments": 12}
+    assert verify(str(tmp_path)).sound

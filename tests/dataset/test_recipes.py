@@ -20,7 +20,8 @@ SQL = {
         WHERE accepted AND valid AND nme < 3 AND abs(yaw_deg) < 15 ORDER BY nme
     """,
     "why clips were rejected": """
-        SELECT reason, count(*) AS clips FROM (SELECT unnest(reasons) AS reason FROM 'clips/*.parquet' WHERE status = 'rejected')
+        SELECT reason, count(*) AS clips
+        FROM (SELECT unnest(reasons) AS reason FROM 'clips/*.parquet' WHERE status = 'rejected')
         GROUP BY reason ORDER BY clips DESC
     """,
     "what failed, where and how often": """
