@@ -5,6 +5,7 @@ A ledger row is what the driver learns of a segment: plain values, small.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,10 +89,18 @@ def attempt(job: Job, segment: Segment, stage: str, work: Callable[[], Result]) 
             except DataError as error:
                 return _quarantine(job, segment, stage, name, exception=error)
             except Exception as error:
+                if _gpu_is_lost(error):
+                    traceback.print_exc()
+                    os._exit(1)  # a new worker counts this try and begins the next
                 if tried + 1 >= job.config.max_attempts:
                     return _quarantine(job, segment, stage, name, exception=error)
     except Exception as error:
         return _row(segment, FATAL, **_failure(error), usage=isinstance(error, UsageError), traceback=traceback.format_exc())
+
+
+def _gpu_is_lost(error: Exception) -> bool:
+    """A failed kernel leaves the process's GPU context unusable for every segment to come; running out of memory does not."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 
 def _quarantine(job: Job, segment: Segment, stage: str, name: str, **reason: Any) -> Ledger:

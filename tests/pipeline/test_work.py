@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import neuface_ray
@@ -77,6 +79,17 @@ def test_a_segment_whose_workers_die_is_given_up(job):
     row = attempt(job, SEGMENT, "annotate", lambda: "never reached")
     assert (row["status"], row["error"], row["stage"]) == ("quarantined", "worker_died", "annotate")
     assert job.output.outcomes() == {SEGMENT.segment_id: "quarantined"}
+
+
+def test_a_worker_whose_gpu_is_lost_ends_itself(job):
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        attempt(job, SEGMENT, "annotate", raising(RuntimeError("CUDA error: an illegal memory access was encountered"), []))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert job.output.attempts(SEGMENT.segment_id, "annotate") == 1
+    assert job.output.outcomes() == {}
 
 
 def test_attempts_of_another_run_do_not_count(job):
