@@ -57,7 +57,7 @@ class HeadModel(nn.Module):
             if "/" in key:
                 self._extras.append(key)
                 integral = np.issubdtype(value.dtype, np.integer)
-                tensor = _index_buffer(value) if integral else torch.from_numpy(np.array(value))
+                tensor = _index_buffer(value) if integral else _float_buffer(value)
                 self.register_buffer(_buffer_name(key), tensor.bool() if key.endswith("/valid") else tensor)
 
     @property
@@ -150,6 +150,17 @@ class HeadModel(nn.Module):
         if scheme != "ibug68" or pose is None or contour is None:
             return points
         return torch.cat([contour.points(vertices, self.faces, pose), points[..., N_CONTOUR:, :]], -2)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that the model was made from, as they go into a file."""
+        names = ("template", "shape_basis", "expression_basis", "joint_regressor", "skinning_weights", "pose_basis", "uv")
+        keys = [*names, "faces", "uv_faces", *self._extras]
+        tensors = {key: getattr(self, _buffer_name(key)) for key in keys}
+        return {
+            key: (value.long() if value.dtype == torch.bool else value).cpu().numpy()
+            for key, value in tensors.items()
+            if value is not None
+        }
 
     def _blend(self, template, shape_basis, expression_basis, shape, expression) -> Tensor:
         result = template

@@ -46,7 +46,7 @@ LEFT_OF_RIGHT = {
     **{17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 31: 35, 32: 34, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46},
     **{48: 54, 49: 53, 50: 52, 58: 56, 59: 55, 60: 64, 61: 63, 67: 65},
 }
-N_FAN, DEPTH_STEP, SMOOTHING = 181, 0.0005, 7
+N_FAN, DEPTH_STEP, SMOOTHING = 181, 0.0005, 13
 START_BELOW_EYES = 0.008
 # The contour is taken where the surface still faces the viewer a little: a near camera sees less of the sides than a far one,
 # and the chin that people mark is the edge above the sloping floor of the mouth.
