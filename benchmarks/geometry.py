@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         annotate = Annotation(annotator, detector, media, options.pictures)
         mean_head = benchmark.Prediction.of(head, head.template.numpy())
         rows = benchmark.run(scans, {options.annotator: annotate}, mean_head, groups)
-    for by_yaw in (False, True):
-        print(tables.markdown(benchmark.table(rows, by_yaw)))
+    for by_turn in (False, True):
+        print(tables.markdown(benchmark.table(rows, by_turn)))
     notes = "Scan to mesh, mm; the mean head is the line below which nothing counts.\n\n"
     paths = tables.write(options.output, rows, "Geometry", notes + tables.markdown(benchmark.table(rows)))
     print(*paths, sep="\n")

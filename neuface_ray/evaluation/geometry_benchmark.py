@@ -109,7 +109,7 @@ def run(
 
     Returns:
         A row for each scan, group and method, NaN where a method fails: ``scan``, ``views`` such as ``-40`` or ``-40 0 40``,
-        ``yaw_deg`` (mean of the absolute yaws), ``method`` and the keys of `score`.
+        ``turn`` (the same without its sign for a single view), ``method`` and the keys of `score`.
     """
     rows: list[dict[str, object]] = []
     for scan in scans:
@@ -119,7 +119,7 @@ def run(
         for yaws in groups:
             renders = [take(scan, yaw) for yaw in yaws]
             about = {"scan": scan.name, "views": " ".join(f"{yaw:g}" for yaw in yaws)}
-            about["yaw_deg"] = float(np.mean(np.abs(yaws)))
+            about["turn"] = f"{abs(yaws[0]):g}" if len(yaws) == 1 else about["views"]
             rows.append({**about, "method": MEAN_HEAD, **reference})
             for name, annotate in annotators.items():
                 prediction = annotate(renders)
@@ -127,18 +127,18 @@ def run(
     return rows
 
 
-def table(rows: Sequence[dict[str, object]], by_yaw: bool = False) -> list[dict[str, object]]:
-    """One line for each method (and absolute yaw): mean of means and of medians over the pictures in which it succeeded.
+def table(rows: Sequence[dict[str, object]], by_turn: bool = False) -> list[dict[str, object]]:
+    """One line for each method (and turn of the head): means over the pictures in which it succeeded.
 
     ``gain`` is the mean head's mean error less the method's over the inner face, similarity-aligned, on the same pictures, with
     its 95 % interval by bootstrap over scans.
     """
     lines = []
-    keys = sorted({(row["method"], row["yaw_deg"] if by_yaw else None) for row in rows}, key=str)
+    keys = sorted({(row["method"], row["turn"] if by_turn else None) for row in rows}, key=str)
     for method, yaw in sorted(keys, key=lambda key: (key[0] != MEAN_HEAD, key)):
-        own = [row for row in rows if row["method"] == method and yaw in (None, row["yaw_deg"])]
+        own = [row for row in rows if row["method"] == method and yaw in (None, row["turn"])]
         place = {(row["scan"], row["views"]): row for row in rows if row["method"] == MEAN_HEAD}
-        line: dict[str, object] = {"method": method, **({"yaw_deg": yaw} if by_yaw else {})}
+        line: dict[str, object] = {"method": method, **({"turn": yaw} if by_turn else {})}
         means = summary(np.array([row["similarity_inner_mean"] for row in own]))
         line |= {"n": means.n, "failed": means.excluded}
         for mode in MODES:

@@ -242,8 +242,10 @@ class Picture:
                 except DataError as error:
                     if error.code != "not_media":
                         raise
-            for _, image in read_video(path, probe_video(path, limits), wanted, limits):
-                yield image
+            readable = [frame for frame in wanted if frame >= 0]
+            images = read_video(path, probe_video(path, limits), readable, limits) if readable else iter(())
+            for frame in wanted:
+                yield next(images)[1] if frame >= 0 else None
 
 
 def write_video(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:

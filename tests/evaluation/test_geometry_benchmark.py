@@ -94,8 +94,8 @@ def test_truth_beats_the_mean_head_and_failures_are_counted(scan, truth, head):
     assert lines["mean head"]["similarity inner mean"] > 0.3
     assert lines["truth"]["gain"] == pytest.approx(lines["mean head"]["similarity inner mean"], abs=0.06)
     assert (lines["failure"]["n"], lines["failure"]["failed"]) == (0, 2)
-    by_yaw = benchmark.table(rows, by_yaw=True)
-    assert {line["yaw_deg"] for line in by_yaw} == {0, 40}
+    by_turn = benchmark.table(rows, by_turn=True)
+    assert [line["turn"] for line in by_turn if line["method"] == "truth"] == ["-40 40", "0"]
 
 
 def test_size_counts_in_the_metric_score_only(scan, truth, head):

@@ -44,6 +44,8 @@ def dataset(tmp_path_factory, head):
                 write_video(folder / uri, iter(pictures), 25.0)
         clip.source_hash = tuple(content_hash(uri) for uri in uris)
         if name == "talk":
+            clip.source_frame[5, 1] = -1
+            clip.valid[5, 1] = False
             clip.valid[3, 0] = False
         measured = quality.measure(clip, sequence, head)
         verdict = Verdict(name != "still", ("nme",) if name == "still" else ())
