@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -84,6 +85,13 @@ def rig(views: int, distance: float) -> tuple[View, ...]:
     return tuple(cameras)
 
 
+def segment_of(options: SequenceOptions, seed: int, index: int) -> Segment:
+    """The unit of work that ``make_sequence`` fills, known without drawing anything."""
+    name, n = f"synthetic-{seed}-{index:06d}", options.frames
+    views = rig(options.views, options.distance_m)
+    return Segment(name, name, views, 0, n, 0, n, person=name, fps=options.fps, licence="synthetic")
+
+
 def make_sequence(stage: Stage, options: SequenceOptions, seed: int, index: int) -> SyntheticSequence:
     """The video number ``index`` of the set ``seed``, of its own person; the same on every machine."""
     rng = np.random.default_rng([seed, _SEQUENCE, index])
@@ -92,10 +100,11 @@ def make_sequence(stage: Stage, options: SequenceOptions, seed: int, index: int)
     motion = sample_motion(rng, options.face.motion, options.frames / options.fps)
     times = np.arange(options.frames) / options.fps
     expression, pose = heads_numbers(rng, stage.head, motion.expression(times), motion.pose(times))
-    views = rig(options.views, options.distance_m)
-    takes = [_film(stage, options, person, light, expression, pose, view, (seed, index, v)) for v, view in enumerate(views)]
+    segment = segment_of(options, seed, index)
+    take = partial(_film, stage, options, person, light, expression, pose)
+    takes = [take(view, (seed, index, v)) for v, view in enumerate(segment.views)]
     fields = {name: np.stack([take[name] for take in takes], 1) for name in takes[0]}
-    return _records(stage, options, person, views, fields, expression, times, f"synthetic-{seed}-{index:06d}")
+    return _records(stage, segment, person, fields, expression, times)
 
 
 def _film(
@@ -153,19 +162,10 @@ def _film(
 
 
 def _records(
-    stage: Stage,
-    options: SequenceOptions,
-    person: Person,
-    views: tuple[View, ...],
-    fields: dict[str, np.ndarray],
-    expression: np.ndarray,
-    times: np.ndarray,
-    name: str,
+    stage: Stage, segment: Segment, person: Person, fields: dict[str, np.ndarray], expression: np.ndarray, times: np.ndarray
 ) -> SyntheticSequence:
-    shape = (options.frames, options.views)
-    segment = Segment(
-        name, name, views, 0, options.frames, 0, options.frames, person=name, fps=options.fps, licence="synthetic"
-    )
+    n, name = segment.stop, segment.sequence_id
+    shape = (n, len(segment.views))
     whole = np.ones(shape, bool)
     clip = FaceClip(
         clip_id=name,
@@ -177,15 +177,15 @@ def _records(
         landmark_scheme=SCHEME,
         crop_to_image=fields["crop_to_image"],
         valid=whole,
-        core=np.ones(options.frames, bool),
-        frame_index=np.arange(options.frames),
-        source_frame=np.broadcast_to(np.arange(options.frames)[:, None], shape).copy(),
+        core=np.ones(n, bool),
+        frame_index=np.arange(n),
+        source_frame=np.broadcast_to(np.arange(n)[:, None], shape).copy(),
         timestamps_s=times,
-        fps=options.fps,
-        image_size=np.full((options.views, 2), _IMAGE_SIZE),
+        fps=segment.fps,
+        image_size=np.full((shape[1], 2), _IMAGE_SIZE),
         face_px=fields["face_px"].astype(np.float32),
         blur=np.full(shape, np.nan, np.float32),
-        source_hash=tuple(f"{name}-{view.name}" for view in views),
+        source_hash=tuple(f"{name}-{view.name}" for view in segment.views),
     )
     truth = MeshSequence(
         clip_id=name,

@@ -1,0 +1,210 @@
+"""The synthesis run: spreads shards of faces, or whole videos, over workers with Ray Data; what is there already is kept.
+
+Faces become shards of plain arrays for the compact encoder's training. Videos become a dataset of the same schema as an
+annotated one, whose numbers are the truth, with the crops and the visibility of landmarks beside it in ``images/``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neuface_ray.config import REQUIRED
+from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.rows import Provenance, clip_rows
+from neuface_ray.errors import UsageError
+from neuface_ray.evaluation.quality import measure
+from neuface_ray.heads import load_head
+from neuface_ray.pipeline.config import RayConfig
+from neuface_ray.pipeline.judge import GateConfig, judge
+from neuface_ray.pipeline.session import ray_session
+from neuface_ray.pipeline.summary import new_run_id
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions
+from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
+from neuface_ray.synthesis.shards import SHARD_SIZE, write_shard
+
+IMAGES = "images"
+
+
+@dataclass
+class SynthesizeConfig:
+    """Everything that a synthesis run can be told."""
+
+    output: str = REQUIRED
+    """Folder to write (videos: also an fsspec URL). Running again with the same output continues where it stopped."""
+    kind: str = "faces"
+    """faces: shards of single crops to train on; videos: a dataset of labelled videos."""
+    count: int = 10_240
+    """Faces (rounded up to whole shards of 512) or videos."""
+    seed: int = 0
+    """Seed of all random numbers; together with the number of a face or video it decides everything about it."""
+    head: str = "open_head"
+    """Head model: open_head, or the path of another one with a landmark embedding."""
+    size: int = 128
+    """Side of the crops, pixels."""
+    frames: int = 60
+    """Frames of a video."""
+    fps: float = 25.0
+    """Frames a second."""
+    views: int = 1
+    """Synchronised calibrated views of a video, 1 to 7: front, left and right 30 and 60 degrees, top, down."""
+    yaw_deg: float = 80.0
+    """Largest resting yaw."""
+    occluded: float = 0.2
+    """Share of single faces with something before them."""
+    skins: str | None = None
+    """Folder of skin textures in the head's UV space, worn by half of the people; null: all skin is painted."""
+    hdr: str | None = None
+    """Folder of .hdr environment maps, which light two thirds of the pictures; null: all light is drawn at random."""
+    backgrounds: str | None = None
+    """Folder of photographs, seen behind three quarters of the people; null: all backgrounds are painted."""
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("faces", "videos"):
+            raise UsageError(f"kind must be faces or videos, got {self.kind!r}")
+        if not 1 <= self.views <= 7:
+            raise UsageError(f"views must be 1 to 7, got {self.views}")
+        if min(self.count, self.frames, self.size) < 1:
+            raise UsageError("count, frames and size must be at least 1")
+
+    def face_options(self) -> FaceOptions:
+        return FaceOptions(
+            size=self.size,
+            motion=MotionRange(yaw_deg=self.yaw_deg),
+            occluded=self.occluded,
+            skins=self.skins,
+            hdr=self.hdr,
+            backgrounds=self.backgrounds,
+        )
+
+    def sequence_options(self) -> SequenceOptions:
+        face = replace(self.face_options(), motion=MotionRange(yaw_deg=self.yaw_deg, wide=0.2, odd=0.1), occluded=0.0)
+        return SequenceOptions(self.frames, self.fps, self.views, face=face)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run made: units (shards or videos) in all, of which ``new`` by this run; images and images a second of those."""
+
+    output: str
+    kind: str
+    units: int
+    new: int
+    images: int
+    seconds: float
+
+    def table(self) -> str:
+        """A line for people."""
+        unit = "shards" if self.kind == "faces" else "videos"
+        speed = self.images / max(self.seconds, 1e-9)
+        return f"{self.output}: {self.units} {unit}, {self.new} new with {self.images} images ({speed:.1f} a second)"
+
+
+def run(config: SynthesizeConfig) -> Made:
+    """Makes what ``config`` asks for and is not there yet.
+
+    Raises:
+        UsageError, ModelFileError: wrong configuration. NeufaceError: Ray failed, or a worker did.
+    """
+    started = time.monotonic()
+    with ray_session(config.ray):
+        made = list(_faces(config) if config.kind == "faces" else _videos(config))
+    units = -(-config.count // SHARD_SIZE) if config.kind == "faces" else config.count
+    return Made(config.output, config.kind, units, len(made), sum(made), time.monotonic() - started)
+
+
+def _spread(items: list[int], work: Any, *told: Any) -> Iterator[int]:
+    """Calls ``work(number, *told)`` for every item on the cluster; yields the images that each one made."""
+    import ray.data
+
+    if not items:
+        return
+    rows = ray.data.from_items([{"number": number} for number in items], override_num_blocks=len(items))
+    done = rows.map(lambda row: {"images": work(row["number"], *told)}, num_cpus=1)
+    for batch in done.iter_batches(batch_size=None, prefetch_batches=0):
+        yield from (int(images) for images in batch["images"])
+
+
+def _faces(config: SynthesizeConfig) -> Iterator[int]:
+    from pathlib import Path
+
+    folder = Path(config.output)
+    numbers = [n for n in range(-(-config.count // SHARD_SIZE)) if not (folder / f"shard-{n:05d}").is_dir()]
+    yield from _spread(numbers, _make_shard, config)
+
+
+def _make_shard(number: int, config: SynthesizeConfig) -> int:
+    write_shard(config.output, config.face_options(), config.seed, number, SHARD_SIZE, config.head)
+    return SHARD_SIZE
+
+
+def _videos(config: SynthesizeConfig) -> Iterator[int]:
+    settings = {name: value for name, value in asdict(config).items() if name not in ("output", "count", "ray")}
+    provenance = Provenance(new_run_id(), "truth", load_head(config.head).id, settings, seed=config.seed)
+    output = Output.open(config.output, provenance)
+    options = config.sequence_options()
+    segments = {segment_of(options, config.seed, index).segment_id: index for index in range(config.count)}
+    pending = output.pending([segment_of(options, config.seed, index) for index in segments.values()])
+    yield from _spread([segments[segment.segment_id] for segment in pending], _make_video, config, pickle.dumps(output))
+    output.finalise()
+
+
+def _make_video(index: int, config: SynthesizeConfig, output_bytes: bytes) -> int:
+    output: Output = pickle.loads(output_bytes)
+    stage = _stage(config.head)
+    made = make_sequence(stage, config.sequence_options(), config.seed, index)
+    quality = measure(made.clip, made.truth, stage.head)
+    verdict = judge(quality, GateConfig(max_shape_norm=float("inf")))
+    output.store.replace(f"{IMAGES}/{made.clip.clip_id}.images", encode_images(made))
+    output.begin_attempt(made.clip.segment.segment_id)
+    output.commit(made.clip.segment, [clip_rows(made.clip, made.truth, quality, verdict, output.provenance)])
+    return config.frames * config.views
+
+
+@lru_cache(maxsize=1)
+def _stage(head: str) -> Stage:
+    return Stage(load_head(head))
+
+
+def encode_images(made: SyntheticSequence) -> bytes:
+    """A Parquet file of the video's crops: columns frame, view, png, and visible (one flag for each landmark)."""
+    frames, views = made.visible.shape[:2]
+    grid = [(f, v) for v in range(views) for f in range(frames)]
+    pictures = [cv2.imencode(".png", made.clip.crops[f, v].transpose(1, 2, 0)[..., ::-1])[1].tobytes() for f, v in grid]
+    table = pa.table(
+        {
+            "frame": pa.array([f for f, _ in grid], pa.int32()),
+            "view": pa.array([made.clip.segment.views[v].name for _, v in grid]),
+            "png": pa.array(pictures, pa.binary()),
+            "visible": pa.array([made.visible[f, v].tolist() for f, v in grid], pa.list_(pa.bool_())),
+        },
+        metadata={"clip_id": made.clip.clip_id, "segment": json.dumps(made.clip.segment.segment_id)},
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none")
+    return sink.getvalue()
+
+
+def decode_images(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Crops uint8 [F, V, 3, S, S] and visibility bool [F, V, L] of ``encode_images``."""
+    table = pq.read_table(io.BytesIO(data))
+    views = len(set(table["view"].to_pylist()))
+    pictures = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for png in table["png"].to_pylist()]
+    crops = np.stack(pictures).transpose(0, 3, 1, 2)
+    visible = np.array(table["visible"].to_pylist())
+    frames = len(crops) // views
+    return tuple(value.reshape(views, frames, *value.shape[1:]).swapaxes(0, 1) for value in (crops, visible))

@@ -1,0 +1,48 @@
+import pickle
+
+import numpy as np
+import pytest
+
+import neuface_ray
+from neuface_ray.config import load
+from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.rows import Provenance
+from neuface_ray.errors import UsageError
+from neuface_ray.heads import load_head
+from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, decode_images
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.sequences import make_sequence
+from neuface_ray.synthesis.shards import SHARD_SIZE
+
+
+@pytest.mark.parametrize("bad", ["kind=film", "views=8", "frames=0"])
+def test_wrong_settings_are_refused(bad):
+    with pytest.raises(UsageError, match=bad.split("=")[0]):
+        load(SynthesizeConfig, None, ["output=x", bad])
+
+
+@pytest.mark.parametrize("name", ["faces", "videos"])
+def test_packaged_configurations_are_valid(name):
+    assert load(SynthesizeConfig, f"configs/synthesize/{name}.yaml").kind == name
+
+
+def test_a_video_lands_in_a_dataset_whose_numbers_are_the_truth(tmp_path):
+    config = SynthesizeConfig(output=str(tmp_path / "out"), kind="videos", count=1, frames=3, views=2, size=32)
+    output = Output.open(config.output, Provenance("run", "truth", load_head().id, {}))
+    assert _make_video(0, config, pickle.dumps(output)) == 6
+    output.finalise()
+    made = make_sequence(Stage(load_head()), config.sequence_options(), 0, 0)
+    crops, visible = decode_images((tmp_path / "out" / "images" / f"{made.clip.clip_id}.images").read_bytes())
+    assert np.array_equal(crops, made.clip.crops)
+    assert np.array_equal(visible, made.visible)
+    dataset = neuface_ray.open(config.output)
+    assert len(dataset) == 6
+    np.testing.assert_array_equal(dataset.clip(made.clip.clip_id).array("pose"), made.truth.pose)
+
+
+def test_a_shard_is_made_where_the_configuration_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("neuface_ray.pipeline.synthesize.SHARD_SIZE", 4)
+    config = SynthesizeConfig(output=str(tmp_path), size=32)
+    assert _make_shard(1, config) == 4
+    assert len(np.load(tmp_path / "shard-00001" / "pose.npy")) == 4
+    assert SHARD_SIZE == 512
