@@ -61,11 +61,11 @@ class MediaConfig:
     """File of 2DFAN-4 weights for detector=fan."""
     max_faces: int = 4
     """Most people in a segment, the largest first; each gives one clip."""
-    min_face_px: float = 24.0
+    min_face_px: float = 40.0
     """Smallest face that is kept: side of its landmark box in source pixels."""
     search_every: int = 24
     """Faces too small for the whole-frame detector are searched by tiles on every search_every-th sampled frame, and sooner
-    where no face is in sight. 0: never."""
+    where no face is in sight; not those below a sixth of the largest face. 0: never."""
     max_gap: int = 12
     """A face that is out of sight for more sampled frames than this begins a new track."""
     min_track: int = 3

@@ -170,6 +170,8 @@ def _video_stream(container: av.container.InputContainer, path: str) -> av.Video
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         raise DataError(f"{path}: has no video stream", code="no_video_stream")
+    if streams[0].codec_context is None:
+        raise DataError(f"{path}: no decoder knows its video", code="not_media")
     return streams[0]
 
 

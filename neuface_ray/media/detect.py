@@ -33,6 +33,7 @@ TILE_FLOOR = 0.15  # faces above this fraction of an image's side are found reli
 TILE_OVERLAP = 0.4
 CONTEXT = 2.5  # side of the crop in which a face is looked for, over the side of its box
 CROP_SIDE = 320
+BYSTANDER = 1 / 6  # faces this much smaller than one already found are not searched for
 ALL_LEVELS = 99
 
 
@@ -108,7 +109,8 @@ class FaceDetector:
         for box in expected:
             if all(overlap(box, face.box) < 0.3 for face in faces):
                 faces += self._look_again(image, box, known=faces)
-        for box in self._search(image, search_levels):
+        smallest = max([self.config.min_face_px, *(BYSTANDER * face.side for face in faces)])
+        for box in self._search(image, smallest, search_levels):
             faces += self._look_again(image, box, known=faces)
         kept = sorted((f for f in faces if f.side >= self.config.min_face_px), key=lambda f: -f.side)[: self.config.max_faces]
         return [self._with_fan(image, face) for face in kept]
@@ -139,9 +141,9 @@ class FaceDetector:
             return []
         return [best]
 
-    def _search(self, image: np.ndarray, levels: int) -> Iterator[np.ndarray]:
+    def _search(self, image: np.ndarray, smallest: float, levels: int) -> Iterator[np.ndarray]:
         """Boxes of faces on tiles; to be confirmed by a second look."""
-        for left, top, side in tiles(image.shape[1], image.shape[0], self.config.min_face_px, levels):
+        for left, top, side in tiles(image.shape[1], image.shape[0], smallest, levels):
             tile = image[top : top + side, left : left + side]
             scale = max(1.0, side / CROP_SIDE)
             if scale > 1:
@@ -159,15 +161,15 @@ class FaceDetector:
 def tiles(width: int, height: int, min_face_px: float, levels: int) -> list[tuple[int, int, int]]:
     """Overlapping square tiles (left, top, side) that cover an image, in up to ``levels`` sizes, each half the one before.
 
-    The last size is the smallest on which a face of ``min_face_px`` pixels needs no smaller one.
+    Sizes go down until faces of ``min_face_px`` pixels are found reliably.
     """
     result: list[tuple[int, int, int]] = []
-    side = min(width, height)
-    if side > 0.8 * max(width, height):
+    larger, side = max(width, height), min(width, height)
+    if side > 0.8 * larger:
         side //= 2  # the whole frame is a square already
-    while levels > 0 and side >= max(64.0, min_face_px / TILE_FLOOR):
+    while levels > 0 and side >= 64 and larger * TILE_FLOOR > 1.1 * min_face_px:
         result += [(left, top, side) for top in _starts(height, side) for left in _starts(width, side)]
-        side, levels = side // 2, levels - 1
+        larger, side, levels = side, side // 2, levels - 1
     return result
 
 

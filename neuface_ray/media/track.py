@@ -40,7 +40,7 @@ def cuts(thumbnails: Sequence[np.ndarray | None]) -> list[int]:
         around = np.concatenate([change[max(0, k - 3) : k], change[k + 1 : k + 4]])
         stands_out = change[k] > CUT_RATIO * (float(np.median(around)) if len(around) else 0.0)
         past_it = [(i, i + 2) for i in (k - 1, k) if i >= 0 and i + 2 < len(pictures)]
-        flash = any(picture_change(pictures[i], pictures[j]) < CUT_FLOOR for i, j in past_it)
+        flash = any(picture_change(pictures[i], pictures[j]) < 0.4 * change[k] for i, j in past_it)
         if stands_out and not flash:
             found.append(seen[k + 1])
     return found
