@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuface_ray.networks.hourglass import ConvBlock, HeatmapNet, Hourglass, StackedHourglass, gaussian_heatmaps
-from neuface_ray.networks.lvd import PROFILES, Descent, PointField, Scene, iterate, single_view_defaults, start_cloud
+from neuface_ray.networks.lvd import PROFILES, Descent, PointField, Scene, iterate, single_view_defaults, start_cloud, with_mask
 
 OCTAVES = 3
 ENCODING_SIGMA = 0.25
@@ -113,11 +113,12 @@ class GLVD(nn.Module):
         """Features of the views.
 
         Args:
-            images: (B, N, C, S, S) in [0, 1]. to_view: (B, N, 3, 4), None for a single view. valid: (B, N), None for all.
+            images: (B, N, C, S, S) in [0, 1]; a mask that is missing counts as full. to_view: (B, N, 3, 4), None for a single
+                view. valid: (B, N), None for all.
             landmarks: (B, N, K, 2) crop coordinates of the keypoints for ``heatmaps="landmarks"``, NaN where not known.
         """
         to_view, valid = single_view_defaults(images, to_view, valid)
-        flat = images.flatten(0, 1)
+        flat = with_mask(images, self.n_channels).flatten(0, 1)
         maps = self.image(flat)
         marked = [maps[-1]]
         if self.heatmaps != "none":
@@ -140,6 +141,10 @@ class GLVD(nn.Module):
     def displacements(self, scene: Scene, points: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
         """Displacement (B, P, len(members), 3) of each query (B, P, 3) towards each vertex, given keypoints (B, K, 3)."""
         return self.vertex_field.dense(scene, scene.maps, points, self._encode(points, keypoints), members)
+
+    def signed_distance(self, scene: Scene, points: Tensor, keypoints: Tensor) -> Tensor:
+        """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
+        return self.vertex_field.signed_distance(scene, scene.maps, points, self._encode(points, keypoints))
 
     def step_keypoints(self, scene: Scene, keypoints: Tensor) -> Tensor:
         """One update of the keypoints (B, K, 3)."""

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from neuface_ray.networks.hourglass import StackedHourglass
@@ -127,6 +128,7 @@ class PointField(nn.Module):
         self.trust = nn.Linear(hidden, 2)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
+        self.distance = nn.Linear(hidden, 1)
 
     def dense(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None) -> Tensor:
         """Displacements (B, P, len(members), 3) from every query (B, P, 3) to every member (indices; None for all M)."""
@@ -147,6 +149,12 @@ class PointField(nn.Module):
             weight, bias = weight[members], bias[members]
         votes = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
         return fuse_votes(votes, frames, trust)
+
+    def signed_distance(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> Tensor:
+        """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training the trunk and the features."""
+        hidden, _, trust = self._hidden(scene, maps, points, extra)
+        weight = trust.mean(-1)
+        return (self.distance(hidden)[..., 0].to(weight.dtype) * weight).sum(1) / weight.sum(1)
 
     def _last_layer(self) -> tuple[Tensor, Tensor]:
         return self.last.weight.unflatten(0, (self.n_points, 3)), self.last.bias.unflatten(0, (self.n_points, 3))
@@ -190,14 +198,19 @@ class LVD(nn.Module):
         """Features of the views.
 
         Args:
-            images: (B, N, C, S, S) in [0, 1]. to_view: (B, N, 3, 4), None for a single view. valid: (B, N), None for all.
+            images: (B, N, C, S, S) in [0, 1]; a mask that is missing counts as full. to_view: (B, N, 3, 4), None for a single
+                view. valid: (B, N), None for all.
         """
         to_view, valid = single_view_defaults(images, to_view, valid)
-        return Scene(self.image(images.flatten(0, 1)), to_view, valid, [])
+        return Scene(self.image(with_mask(images, self.n_channels).flatten(0, 1)), to_view, valid, [])
 
     def displacements(self, scene: Scene, points: Tensor, members: Tensor | None = None) -> Tensor:
         """Displacement (B, P, len(members), 3) of each query (B, P, 3) towards each vertex: the field that is trained."""
         return self.vertex_field.dense(scene, scene.maps, points, None, members)
+
+    def signed_distance(self, scene: Scene, points: Tensor) -> Tensor:
+        """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
+        return self.vertex_field.signed_distance(scene, scene.maps, points, None)
 
     def step(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members`` (B, len(members), 3)."""
@@ -208,6 +221,15 @@ class LVD(nn.Module):
         start = start_cloud(scene, self.n_vertices) if start is None else start
         (path,) = iterate(lambda state: (self.step(scene, state[0]),), (start,), steps)
         return Descent(path[-1], path)
+
+
+def with_mask(images: Tensor, channels: int) -> Tensor:
+    """Images (..., C, S, S) with as many channels as the network has: a missing mask is full, what is masked out is black."""
+    if channels == 3:
+        return images
+    if images.shape[-3] == 3:
+        return torch.cat([images, torch.ones_like(images[..., :1, :, :])], -3)
+    return torch.cat([images[..., :3, :, :] * images[..., 3:, :, :], images[..., 3:, :, :]], -3)
 
 
 def single_view_defaults(images: Tensor, to_view: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -231,8 +253,9 @@ def iterate(
 ) -> tuple[Tensor, ...]:
     """All iterates of ``step``, each part of the state stacked to (steps + 1, ...)."""
     states = [start]
-    for _ in range(steps):
-        states.append(step(states[-1]))
+    with parametrize.cached():
+        for _ in range(steps):
+            states.append(step(states[-1]))
     return tuple(torch.stack(parts) for parts in zip(*states, strict=True))
 
 

@@ -12,6 +12,7 @@ from neuface_ray.errors import UsageError
 from neuface_ray.training.recipes.glvd import GlvdConfig
 from neuface_ray.training.recipes.heatmap import HeatmapConfig
 from neuface_ray.training.recipes.lvd import DescentConfig
+from neuface_ray.training.synthetic import SyntheticConfig
 
 
 @dataclass
@@ -82,6 +83,7 @@ class TrainConfig:
     tensorboard: bool = True
     """Also write TensorBoard event files."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
     lvd: DescentConfig = field(default_factory=DescentConfig)
     glvd: GlvdConfig = field(default_factory=GlvdConfig)

@@ -51,7 +51,10 @@ def split(data: Sequence[str], validation: Sequence[str], fraction: float, readi
         UsageError: no data named, no dataset there, a column is missing, another head model, or nothing that can be used.
     """
     if not data:
-        raise UsageError("data names no dataset; add data=[DIR] with the folder of an annotated or synthetic dataset")
+        raise UsageError(
+            "data names no dataset: add data=[DIR] with the folder of an annotated or synthetic dataset, or synthetic.count=N "
+            "to make faces"
+        )
     tables = [usable_rows(path, reading, head_model) for path in data]
     everybody = pa.concat_tables([table.select(["who"]) for table in tables])["who"].unique().to_pylist()
     held = set() if validation else held_out(everybody, fraction)

@@ -22,6 +22,7 @@ from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.data import Split, Stream, split
 from neuface_ray.training.journal import progress_line, read_log
 from neuface_ray.training.recipe import Recipe, build_recipe
+from neuface_ray.training.synthetic import make_faces
 
 SETTINGS, SUMMARY, WEIGHTS, CHECKPOINTS = "config.json", "summary.json", "model.safetensors", "checkpoints"
 
@@ -69,11 +70,26 @@ def run(config: TrainConfig) -> Summary:
     network = recipe.build()
     if config.init:
         recipe.load(network, Path(config.init))
-    parts = split(config.data, config.validation, config.validation_fraction, recipe.reading, head.id)
-    started = time.perf_counter()
-    with ray_session(_with_enough_cpus(config)), _progress(folder, config.steps):
-        state = _fit(config, folder, parts, recipe)
+    data = [_absolute(path) for path in config.data]
+    if not config.synthetic.count:
+        parts = _split(config, data, recipe)
+    with ray_session(_with_enough_cpus(config)):
+        if config.synthetic.count:
+            parts = _split(config, [*data, make_faces(config.synthetic, config.head)], recipe)
+        started = time.perf_counter()
+        with _progress(folder, config.steps):
+            state = _fit(config, folder, parts, recipe)
     return _finish(config, folder, recipe, parts, state, time.perf_counter() - started)
+
+
+def _split(config: TrainConfig, data: list[str], recipe: Recipe) -> Split:
+    validation = [_absolute(path) for path in config.validation]
+    return split(data, validation, config.validation_fraction, recipe.reading, recipe.head.id)
+
+
+def _absolute(path: str) -> str:
+    """Paths mean the same in all processes; URLs are left alone."""
+    return path if "://" in path else os.path.abspath(path)
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
@@ -179,7 +195,7 @@ def _finish(config: TrainConfig, folder: Path, recipe: Recipe, parts: Split, sta
         "recipe": config.recipe,
         "config_hash": config.hash,
         "code_version": neuface_ray.__version__,
-        "data": list(config.data),
+        "data": sorted({unit.dataset for unit in parts.train}),
         "scores": state["scores"],
         "keypoints": getattr(recipe.settings, "keypoints", None),
     }

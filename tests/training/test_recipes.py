@@ -44,7 +44,26 @@ def test_lvd_learns_from_every_term(head, three_views):
     assert set(late) == {"vertices", "unroll"}
     assert torch.equal(early["vertices"], recipe.losses(module, batch, step(0.0))["vertices"])
     sum(late.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+    learned = {name for name, p in module.named_parameters() if p.grad is not None and p.grad.isfinite().all()}
+    assert {name for name, _ in module.named_parameters()} - learned == {
+        f"vertex_field.distance.{x}" for x in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize("kind", ["lvd", "glvd"])
+def test_distances_come_first_and_masks_are_optional(head, single_views, kind):
+    settings = {"lvd": DescentConfig, "glvd": lambda **more: GlvdConfig(heatmaps="none", **more)}[kind](
+        **SMALL, sdf=0.2, mask=True
+    )
+    recipe, batch = recipe_and_batch(head, single_views, recipe=kind, **{kind: settings})
+    module = recipe.build()
+    assert module.n_channels == 4
+    assert set(recipe.losses(module, batch, step(0.1))) == {"distance"}
+    later = recipe.losses(module, batch, step(0.2))
+    assert "distance" not in later
+    recipe.losses(module, batch, step(0.1))["distance"].backward()
+    assert module.vertex_field.distance.weight.grad.abs().sum() > 0
+    assert recipe.scores(module, batch)["mpve_rigid_face_mm"].isfinite().all()  # pictures without a mask
 
 
 def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):

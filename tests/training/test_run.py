@@ -78,10 +78,11 @@ def test_a_training_learns_exports_and_is_not_repeated(ray_cluster, single_views
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_workers_survive_the_death_of_one_and_of_the_driver(single_views, tmp_path):
-    folder, steps = tmp_path / "out", 400
+    folder, steps = tmp_path / "out", 300
     command = [sys.executable, "jobs/train.py", *TINY, f"data=[{single_views}]", f"output={folder}", f"steps={steps}"]
-    command += ["cluster.workers=2", "checkpoint_steps=5", "validate_steps=400"]
+    command += ["cluster.workers=2", "checkpoint_steps=5", "validate_steps=300"]
 
     def start():
         return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -94,7 +95,7 @@ def test_two_workers_survive_the_death_of_one_and_of_the_driver(single_views, tm
         os.kill(workers[0], signal.SIGKILL)
         at_death = position(folder)
         wait_for(lambda: train_workers(driver.pid) and not set(train_workers(driver.pid)) & set(workers), driver)
-        wait_for(lambda: position(folder) > at_death + 20, driver)
+        wait_for(lambda: position(folder) > at_death + 10, driver)
         assert len(train_workers(driver.pid)) == 2
         before = position(folder)
     finally:

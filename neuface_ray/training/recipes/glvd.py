@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.descent_file import load_network
@@ -14,10 +17,12 @@ from neuface_ray.networks.keypoints import SETS, image_keypoints, surface_keypoi
 from neuface_ray.networks.lvd import Scene, clamped_targets, start_cloud
 from neuface_ray.training.augment import move_points
 from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
+from neuface_ray.training.queries import chance, queries, rollout_length, some_of
 from neuface_ray.training.recipe import Step
 from neuface_ray.training.recipes.lvd import MM, DescentConfig, LvdRecipe, pixels
 from neuface_ray.training.sources import Reading
 
+PACKAGED_HEATMAP = Path(str(files("neuface_ray"))) / "assets" / "heatmap.safetensors"
 KEYPOINT_NOISE = (0.0, 0.02, 0.05, 0.15)
 NEAR_KEYPOINTS = 0.05
 
@@ -29,7 +34,7 @@ class GlvdConfig(DescentConfig):
     keypoints: int = field(default=18, metadata={"help": f"number of guiding keypoints: {', '.join(map(str, SETS))}"})
     relative: bool = field(default=True, metadata={"help": "encode vertices relative to the keypoints"})
     heatmaps: str = field(default="network", metadata={"help": f"2D evidence for keypoints: {', '.join(HEATMAP_SOURCES)}"})
-    heatmap_weights: str | None = field(default=None, metadata={"help": "file of the frozen network, from recipe=heatmap"})
+    heatmap_weights: str | None = field(default=None, metadata={"help": "frozen network of recipe=heatmap; null: packaged"})
     keypoint_weight: float = field(default=1.0, metadata={"help": "weight of the keypoint term"})
     rollout_from: float = field(default=0.5, metadata={"help": "share of the training after which half of the batches use "
                                                                "the network's own keypoints"})  # fmt: skip
@@ -49,13 +54,14 @@ class GlvdRecipe(LvdRecipe):
     def build(self) -> nn.Module:
         config, options, frozen = self.settings, None, None
         if config.heatmaps == "network":
-            frozen, _ = load_network("heatmap", config.heatmap_weights or "", "glvd.heatmap_weights")
+            frozen, _ = load_network("heatmap", config.heatmap_weights or PACKAGED_HEATMAP, "glvd.heatmap_weights")
             options = frozen.options
         module = GLVD(
             self.head.n_vertices,
             config.keypoints,
             config.profile,
-            canonical=config.canonical,
+            config.mask,
+            config.canonical,
             heatmaps=config.heatmaps,
             heatmap_options=options,
             relative=config.relative,
@@ -68,13 +74,17 @@ class GlvdRecipe(LvdRecipe):
         batch, config = self.views_of_step(batch, step), self.settings
         hints = self.hints(batch)
         more = {} if hints is None else {"landmarks": lambda motion: move_points(hints, motion)}
-        scene, targets, _ = self.augmented(module, batch, step, **more)
+        scene, targets = self.augmented(module, batch, step, **more)
         truth = surface_keypoints(self.head, targets.vertices, config.keypoints)
         guide = self.guide(module, scene, truth, step)
-        points, members = self.queries(targets.vertices, step), self.some_vertices(step)
+        if step.progress < config.sdf:
+            points, distance = self.distances(targets.vertices, step)
+            return {"distance": (module.signed_distance(scene, points, guide) - distance).abs().mean()}
+        points = queries(targets.vertices, config.points, config.near, step.generator)
+        members = some_of(self.head.n_vertices, config.members, step.generator)
         wanted = clamped_targets(targets.vertices[:, members], points, config.limit)
         terms = {"vertices": (module.displacements(scene, points, guide, members) - wanted).abs().mean()}
-        points = self.queries(truth, step, NEAR_KEYPOINTS)
+        points = queries(truth, config.points, NEAR_KEYPOINTS, step.generator)
         error = module.keypoint_displacements(scene, points) - clamped_targets(truth, points, config.limit)
         terms["keypoints"] = config.keypoint_weight * error.abs().mean()
         if config.unroll > 0 and step.progress >= config.unroll_from:
@@ -92,10 +102,9 @@ class GlvdRecipe(LvdRecipe):
     def guide(self, module: nn.Module, scene: Scene, truth: Tensor, step: Step) -> Tensor:
         """Keypoints for the vertex field: the truth with noise, later often the network's own after some steps."""
         generator, device = step.generator, truth.device
-        own = torch.rand(1, generator=generator, device=device).item() < 0.5
-        if own and step.progress >= self.settings.rollout_from:
-            with torch.no_grad():
-                return self.keypoints_after(module, scene, 2 * self.rollout_length(step))
+        if chance(0.5, generator) and step.progress >= self.settings.rollout_from:
+            with torch.no_grad(), parametrize.cached():
+                return self.keypoints_after(module, scene, rollout_length(generator))
         sigma = torch.tensor(KEYPOINT_NOISE, device=device)
         chosen = sigma[torch.randint(len(sigma), (len(truth), 1, 1), generator=generator, device=device)]
         return truth + chosen * torch.randn(truth.shape, generator=generator, device=device)
@@ -113,8 +122,8 @@ class GlvdRecipe(LvdRecipe):
         """As `LvdRecipe.unrolled`, in lock-step with the keypoints."""
         state, wanted_state = start_cloud(scene, module.n_vertices)[:, members], targets.vertices[:, members]
         keypoints = start_cloud(scene, module.n_keypoints, seed=1)
-        with torch.no_grad():
-            for _ in range(self.rollout_length(step)):
+        with torch.no_grad(), parametrize.cached():
+            for _ in range(rollout_length(step.generator)):
                 keypoints = module.step_keypoints(scene, keypoints)
                 state = module.step(scene, state, keypoints, members)
         limit = self.settings.limit

@@ -11,18 +11,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from neuface_ray.evaluation.alignment import rigid
+from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.descent_file import load_network, save_network
-from neuface_ray.networks.lvd import LVD, PROFILES, Scene, clamped_targets, compose, start_cloud
+from neuface_ray.networks.lvd import LVD, PROFILES, Scene, apply_similarity, clamped_targets, compose, start_cloud
 from neuface_ray.training.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
 from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
+from neuface_ray.training.queries import chance, queries, rollout_length, some_of
 from neuface_ray.training.recipe import Recipe, Step
 from neuface_ray.training.sources import Reading
+from neuface_ray.training.surface import signed_distances, silhouettes
 
 LABELS = ("shape", "expression", "pose", "camera")
-BOX = 1.2
+SDF_LIMIT = 0.1
 MM = 1000.0
 
 
@@ -40,6 +44,8 @@ class DescentConfig:
     near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
     unroll: float = field(default=0.5, metadata={"help": "weight of the error after real steps; 0: none"})
     unroll_from: float = field(default=0.2, metadata={"help": "share of the training after which that term begins"})
+    mask: bool = field(default=False, metadata={"help": "a foreground mask as fourth channel: the label's silhouette, or full"})
+    sdf: float = field(default=0.0, metadata={"help": "share of the training that goes before, on signed distances"})
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -55,7 +61,7 @@ class LvdRecipe(Recipe):
         self.face = head.regions["face"]
 
     def build(self) -> nn.Module:
-        return LVD(self.head.n_vertices, self.settings.profile, canonical=self.settings.canonical)
+        return LVD(self.head.n_vertices, self.settings.profile, self.settings.mask, self.settings.canonical)
 
     def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
         save_network(module, path, facts)
@@ -65,8 +71,12 @@ class LvdRecipe(Recipe):
 
     def losses(self, module: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
         batch = self.views_of_step(batch, step)
-        scene, targets, _ = self.augmented(module, batch, step)
-        points, members = self.queries(targets.vertices, step), self.some_vertices(step)
+        scene, targets = self.augmented(module, batch, step)
+        if step.progress < self.settings.sdf:
+            points, distance = self.distances(targets.vertices, step)
+            return {"distance": (module.signed_distance(scene, points) - distance).abs().mean()}
+        points = queries(targets.vertices, self.settings.points, self.settings.near, step.generator)
+        members = some_of(self.head.n_vertices, self.settings.members, step.generator)
         wanted = clamped_targets(targets.vertices[:, members], points, self.settings.limit)
         terms = {"vertices": (module.displacements(scene, points, members) - wanted).abs().mean()}
         if self.settings.unroll > 0 and step.progress >= self.settings.unroll_from:
@@ -74,11 +84,11 @@ class LvdRecipe(Recipe):
         return terms
 
     def unrolled(self, module: nn.Module, scene: Scene, targets: Targets, members: Tensor, step: Step) -> Tensor:
-        """Error of one step from where up to three real steps have led; only the last one has a gradient."""
+        """Error of one step from where some real steps have led; only the last one has a gradient."""
         state = start_cloud(scene, module.n_vertices)[:, members]
         truth = targets.vertices[:, members]
-        with torch.no_grad():
-            for _ in range(self.rollout_length(step)):
+        with torch.no_grad(), parametrize.cached():
+            for _ in range(rollout_length(step.generator)):
                 state = module.step(scene, state, members)
         wanted = state + (truth - state).clamp(-self.settings.limit, self.settings.limit)
         return (module.step(scene, state, members) - wanted).abs().mean()
@@ -103,37 +113,33 @@ class LvdRecipe(Recipe):
 
     def views_of_step(self, batch: Batch, step: Step) -> Batch:
         """All views, or with probability ``one_view`` the first alone."""
-        alone = uniform((1,), 0, 1, step.generator).item() < self.settings.one_view
+        alone = chance(self.settings.one_view, step.generator)
         return {name: value[:, :1] for name, value in batch.items()} if alone else batch
 
-    def augmented(self, module: nn.Module, batch: Batch, step: Step, **more: Any) -> tuple[Scene, Targets, Tensor]:
-        """Features and targets of randomly changed pictures, and the motions (B, N, 3, 4) that were applied."""
+    def augmented(self, module: nn.Module, batch: Batch, step: Step, **more: Any) -> tuple[Scene, Targets]:
+        """Features and targets of randomly changed pictures; ``more`` inputs of the network are made from the motions."""
         images, config = pixels(batch), self.settings.augment
         motion = random_motion(tuple(images.shape[:2]), config, step.generator)
         with torch.no_grad():
             images = move_images(change_colours(images, config.colour, step.generator), motion)
             placed = compose(motion, head_to_view(self.head, batch))
             targets = locate(self.head, batch, placed, self.settings.canonical)
+            if self.settings.mask:
+                images = torch.cat([images, self.masks(targets, images.shape[-1], step)], 2)
         more = {name: make(motion) for name, make in more.items()}
-        return module.scene(images, targets.to_view, targets.valid, **more), targets, motion
-
-    def queries(self, around: Tensor, step: Step, sigma: float | None = None) -> Tensor:
-        """(B, points, 3): half uniform in the box, half Gaussian about random ones of ``around`` (B, M, 3)."""
-        batch, count = around.shape[0], self.settings.points // 2
-        device, generator = around.device, step.generator
-        chosen = torch.randint(around.shape[1], (batch, count, 1), generator=generator, device=device).expand(-1, -1, 3)
-        noise = torch.randn(batch, count, 3, generator=generator, device=device)
-        near = around.gather(1, chosen) + (sigma or self.settings.near) * noise
-        return torch.cat([uniform((batch, count, 3), -BOX, BOX, generator), near], 1)
-
-    def some_vertices(self, step: Step) -> Tensor:
-        """Random vertex indices (members,), without repetition."""
-        order = torch.randperm(self.head.n_vertices, generator=step.generator, device=step.generator.device)
-        return order[: self.settings.members]
+        return module.scene(images, targets.to_view, targets.valid, **more), targets
 
     @staticmethod
-    def rollout_length(step: Step) -> int:
-        return int(torch.randint(1, 4, (1,), generator=step.generator, device=step.generator.device).item())
+    def masks(targets: Targets, size: int, step: Step) -> Tensor:
+        """Silhouettes (B, N, 1, S, S) of the labels; full masks for half of the samples, since none may be known later."""
+        seen = apply_similarity(targets.to_view, targets.vertices[:, None])[..., :2]
+        full = uniform((len(seen), 1, 1, 1, 1), 0, 1, step.generator) < 0.5
+        return silhouettes(seen * seen.new_tensor([1.0, -1.0]), size).masked_fill(full, 1.0)
+
+    def distances(self, vertices: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Queries (B, points, 3) and their signed distances (B, points) to the mesh."""
+        points = queries(vertices, self.settings.points, self.settings.near, step.generator)
+        return points, signed_distances(points, vertices, vertex_normals(vertices, self.head.faces), SDF_LIMIT)
 
 
 def pixels(batch: Batch) -> Tensor:
