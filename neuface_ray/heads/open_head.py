@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -81,12 +82,11 @@ def load_open_head(path: str | Path | None = None) -> HeadModel:
         raise ModelFileError(f"head model {path} does not exist; `head.path` names it (the packaged one is `open_head`)")
     try:
         with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {})["head"])
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        names = json.loads(metadata["expression_names"])
+        names = about["expression_names"]
         check_arrays(arrays, names)
-        bounded = json.loads(metadata["expression_bounded"])
-        return HeadModel(_at_full_precision(arrays), metadata["name"], metadata["version"], names, bounded)
+        return HeadModel(_at_full_precision(arrays), about["name"], about["version"], names, about["expression_bounded"])
     except ModelFileError:
         raise
     except Exception as error:
@@ -100,19 +100,22 @@ def save_head(
     version: str,
     expression_names: tuple[str, ...],
     expression_bounded: bool,
-    notes: Mapping[str, str],
+    notes: Mapping[str, Any],
 ) -> None:
-    """Writes a head model: bases and weights in float16, template and joints in float32, indices in int32.
+    """Writes a head model: bases in float16, other numbers in float32, indices in int32; ``notes`` (licence, how it was made)
+    go into the header.
 
     Bases are displacements of millimetres, for which float16 is exact to a hundredth of a millimetre; the template is not.
     """
-    metadata = {
+    about = {
         "name": name,
         "version": version,
-        "expression_names": json.dumps(list(expression_names)),
-        "expression_bounded": json.dumps(expression_bounded),
+        "expression_names": list(expression_names),
+        "expression_bounded": expression_bounded,
         **notes,
     }
+    # One entry, because safetensors writes several in no fixed order.
+    metadata = {"head": json.dumps(about, sort_keys=True)}
     save_file({key: _compact(key, value) for key, value in arrays.items()}, str(path), metadata=metadata)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from neuface_ray.errors import UsageError
 from neuface_ray.heads.build.assemble import build_open_head
 
 
@@ -18,7 +19,10 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=2000, help="random heads behind the identity space (default 2000)")
     parser.add_argument("--views", type=int, default=450, help="pictures behind the landmark embedding (default 450)")
     arguments = parser.parse_args()
-    report = build_open_head(arguments.out, seed=arguments.seed, n_heads=arguments.heads, n_views=arguments.views)
+    try:
+        report = build_open_head(arguments.out, seed=arguments.seed, n_heads=arguments.heads, n_views=arguments.views)
+    except UsageError as error:
+        parser.error(str(error))
     print(json.dumps(report, indent=2))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from neuface_ray.heads.build import anatomy, embedding
@@ -23,7 +21,8 @@ LICENCE = "CC0-1.0 (MakeHuman base mesh, targets and face units, as packaged by 
 
 
 def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int = 450, source: Source | None = None) -> dict:
-    """Builds the open head and writes it to ``path``; returns measured properties. Deterministic for a seed.
+    """Builds the open head and writes it to ``path``; returns measured properties. Deterministic for a
+    seed and a number of threads (OMP_NUM_THREADS).
 
     Args:
         n_heads: random heads behind the identity space. n_views: pictures behind the landmark embedding.
@@ -60,7 +59,7 @@ def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int 
         "views_detected": len(views.cameras),
         "landmark_spread_mm": {f"p{q}": float(1e3 * np.percentile(spread, q)) for q in (25, 50, 75, 95)},
     }
-    notes = {"licence": LICENCE, "seed": str(seed), "report": json.dumps(report)}
+    notes = {"licence": LICENCE, "seed": seed, "report": report}
     save_head(path, arrays, NAME, VERSION, ARKIT_NAMES, True, notes)
     return report
 

