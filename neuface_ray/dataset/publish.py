@@ -48,7 +48,8 @@ def delete(path: str | Store, **match: str) -> dict[str, int]:
     """Delete a person (``person="anna"``) or a recording (``sequence_id=...``) from every table, file and staged commit.
 
     Whole segments are deleted. What remains is a mark (the segment's hash and nothing else), so that a rerun does not bring
-    them back. ``report/`` and ``run.json`` are removed altogether, since they may show or name the person. Returns the deleted rows per table. Raises UsageError if nothing matches or the key is not one of the two.
+    them back. ``report/`` and ``run.json`` are removed altogether, since they may show or name the person. Returns
+    the deleted rows per table. Raises UsageError if nothing matches or the key is not one of the two.
     """
     from neuface_ray.dataset.card import finalise
     from neuface_ray.dataset.reader import MeshDataset

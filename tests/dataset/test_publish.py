@@ -10,6 +10,7 @@ import pytest
 
 import neuface_ray
 from neuface_ray.dataset import Output, publish
+from neuface_ray.dataset import snapshot as snapshot_module
 from neuface_ray.dataset.publish import delete, delete_segments
 from neuface_ray.dataset.snapshot import public_number, read_snapshot
 from neuface_ray.dataset.storage import OutputError, open_store
@@ -272,3 +273,20 @@ def test_parts_that_lose_a_segment_are_thinned_one_by_one(tmp_path):
     assert sum(part in before.parts for part in after.parts) == 9
     assert after.rows() == {"frames": 9 * 12 + 5 * 12, "clips": 14, "vertices": 0, "quarantine": 0, "segments": 12}
     assert verify(str(tmp_path)).sound
+
+
+@pytest.mark.parametrize("moment", ["list_staged", "read_snapshot"])
+def test_a_publish_in_the_middle_of_opening_hides_nothing(tmp_path, monkeypatch, moment):
+    segments = write(tmp_path, 3)
+    original, published = getattr(snapshot_module, moment), []
+
+    def then_publish(store, *arguments):
+        result = original(store, *arguments)
+        if not published:
+            published.append(True)
+            publish(str(tmp_path))
+        return result
+
+    monkeypatch.setattr(snapshot_module, moment, then_publish)
+    assert_holds(neuface_ray.open(tmp_path), expected(segments))
+    assert published
