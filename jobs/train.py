@@ -11,11 +11,10 @@ exit codes: 0 trained, the weights are in output/model.safetensors; 2 wrong usag
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from neuface_ray.config import describe, load
+from neuface_ray.config import from_command_line
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.run import run
@@ -23,16 +22,8 @@ from neuface_ray.training.run import run
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Configuration in, library call, summary out; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"keys:\n\n{describe(TrainConfig)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the file, such as steps=1000")
-    options = parser.parse_args(arguments)
     try:
-        summary = run(load(TrainConfig, options.config, options.overrides))
+        summary = run(from_command_line(TrainConfig, __doc__, arguments))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

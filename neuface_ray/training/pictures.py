@@ -1,13 +1,16 @@
-"""The face crops that belong to dataset rows: stored with them, or cut again out of their sources."""
+"""The face crops that belong to dataset rows: stored with them or beside them, or cut again out of their sources."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 
+from neuface_ray.dataset.storage import Store
 from neuface_ray.errors import DataError
 from neuface_ray.media.config import Limits
 from neuface_ray.media.crop import cut
@@ -18,13 +21,16 @@ from neuface_ray.media.source import open_local
 STORED = "image"
 """Column with the encoded crop (JPEG or PNG), if the dataset stores crops."""
 SOURCE_COLUMNS = ("source_uri", "source_frame", "crop_to_image")
+FOLDER = "images"
+"""Folder of a dataset with one Parquet file ``CLIP.images`` per clip: columns frame, view, png (synthetic videos)."""
 
 
-def crops_of(rows: dict[str, np.ndarray | list], size: int) -> Iterator[tuple[int, np.ndarray]]:
+def crops_of(rows: dict[str, np.ndarray | list], size: int, store: Store) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (row number, uint8 [S, S, 3] crop) for the rows of a dataset; unreadable frames are left out.
 
     Args:
-        rows: columns; ``image``, or else ``source_uri``, ``source_frame`` and ``crop_to_image``.
+        rows: columns clip_id, view, frame_index and ``image``, or else ``source_uri``, ``source_frame`` and ``crop_to_image``.
+        store: of the dataset, where crops may lie beside the rows.
 
     Raises:
         DataError: a source cannot be opened or decoded.
@@ -33,6 +39,9 @@ def crops_of(rows: dict[str, np.ndarray | list], size: int) -> Iterator[tuple[in
         for index, data in enumerate(rows[STORED]):
             yield index, decode_crop(data, size)
         return
+    if store.exists(_beside(rows["clip_id"][0])):
+        yield from _crops_beside(rows, size, store)
+        return
     sources: dict[str, list[int]] = {}
     for index, uri in enumerate(rows["source_uri"]):
         if rows["source_frame"][index] >= 0:
@@ -40,6 +49,22 @@ def crops_of(rows: dict[str, np.ndarray | list], size: int) -> Iterator[tuple[in
     for uri, indices in sources.items():
         for index, image in _frames(uri, indices, rows["source_frame"]):
             yield index, cut(image, rows["crop_to_image"][index], size).transpose(1, 2, 0)
+
+
+def _beside(clip_id: str) -> str:
+    return f"{FOLDER}/{clip_id}.images"
+
+
+def _crops_beside(rows: dict[str, np.ndarray | list], size: int, store: Store) -> Iterator[tuple[int, np.ndarray]]:
+    """Crops of clips from their files in ``FOLDER``."""
+    per_clip: dict[str, dict[tuple[str, int], int]] = {}
+    for index, (clip_id, view, frame) in enumerate(zip(rows["clip_id"], rows["view"], rows["frame_index"], strict=True)):
+        per_clip.setdefault(clip_id, {})[view, int(frame)] = index
+    for clip_id, wanted in per_clip.items():
+        table = pq.read_table(io.BytesIO(store.read(_beside(clip_id))), columns=["view", "frame", "png"])
+        for view, frame, png in zip(*(table[name].to_pylist() for name in ("view", "frame", "png")), strict=True):
+            if (view, frame) in wanted:
+                yield wanted[view, frame], decode_crop(png, size)
 
 
 def decode_crop(data: bytes, size: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def run(config: TrainConfig) -> Summary:
         NeufaceError: the training failed; running again continues from the last checkpoint.
     """
     folder = Path(config.output).absolute()
-    _claim(folder, config)
+    _check_folder(folder, config)
     if (folder / SUMMARY).is_file():
         return Summary(**json.loads((folder / SUMMARY).read_text()))
     head = load_head(config.head)
@@ -76,6 +76,8 @@ def run(config: TrainConfig) -> Summary:
     with ray_session(_with_enough_cpus(config)):
         if config.synthetic.count:
             parts = _split(config, [*data, make_faces(config.synthetic, config.head)], recipe)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SETTINGS).write_text(json.dumps(config.result_settings(), indent=1))
         started = time.perf_counter()
         with _progress(folder, config.steps):
             state = _fit(config, folder, parts, recipe)
@@ -92,8 +94,8 @@ def _absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
-    """Makes the output folder, or checks that it belongs to the same training."""
+def _check_folder(folder: Path, config: TrainConfig) -> None:
+    """The output folder must be new, empty, or belong to the same training."""
     settings = folder / SETTINGS
     ours = config.result_settings()
     if settings.is_file():
@@ -107,8 +109,6 @@ def _claim(folder: Path, config: TrainConfig) -> None:
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"output={folder} is not empty and holds no training; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(ours, indent=1))
 
 
 def _with_enough_cpus(config: TrainConfig) -> Any:

@@ -106,8 +106,9 @@ def read_unit(unit: Unit, reading: Reading, rng: np.random.Generator) -> Iterato
     chosen = [rng.permutation(members)[: reading.views] for members in groups.values()]
     wanted = np.concatenate(chosen)
     crops = dict(zip(wanted.tolist(), [None] * len(wanted), strict=True))
-    subset = {k: [v[i] for i in wanted] if isinstance(v, list) else v[wanted] for k, v in rows.items() if k in pictures}
-    for position, crop in crops_of(subset, reading.image_size):
+    placed = (*pictures, "clip_id", "view", "frame_index")
+    subset = {k: [v[i] for i in wanted] if isinstance(v, list) else v[wanted] for k, v in rows.items() if k in placed}
+    for position, crop in crops_of(subset, reading.image_size, dataset.store):
         crops[int(wanted[position])] = crop
     for i in rng.permutation(len(chosen)):
         members = [m for m in chosen[i].tolist() if crops[m] is not None]

@@ -1,12 +1,11 @@
-"""Synthetic faces to train on, made on the cluster before the training starts if they are not there yet."""
+"""Synthetic faces to train on, made on the cluster before the training starts as far as they are not there yet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from dataclasses import asdict, dataclass
 
-from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.shards import SHARD_SIZE, write_shard
+from neuface_ray.pipeline.synthesize import SynthesizeConfig, run
 
 
 @dataclass
@@ -14,13 +13,19 @@ class SyntheticConfig:
     """Synthetic faces that a training makes for itself; equal settings give equal faces."""
 
     count: int = 0
-    """Faces to make, in whole shards of 512; 0: none. They are added to `data`."""
+    """Faces, in whole shards of 512, or videos to make; 0: none. They are added to `data`."""
     folder: str = "data/faces"
     """Where they are kept, for other trainings too; on a file system that all workers share."""
+    kind: str = "faces"
+    """faces: single crops; videos: with several views of each instant."""
     seed: int = 0
     """Of the faces."""
     size: int = 128
     """Side of the crops, pixels."""
+    frames: int = 4
+    """Frames of a video."""
+    views: int = 3
+    """Views of a video."""
     skins: str | None = None
     """Folder of skin textures in the head's UV space; null: painted skins."""
     hdr: str | None = None
@@ -30,18 +35,9 @@ class SyntheticConfig:
 
 
 def make_faces(config: SyntheticConfig, head: str) -> str:
-    """Makes what is missing of the faces, one Ray task for each shard, and returns their folder; prints progress."""
-    import ray
-
-    folder = Path(config.folder).absolute()
-    options = FaceOptions(size=config.size, skins=config.skins, hdr=config.hdr, backgrounds=config.backgrounds)
-    numbers = range(-(-config.count // SHARD_SIZE))
-    missing = [number for number in numbers if not (folder / f"shard-{number:05d}").is_dir()]
-    make = ray.remote(num_cpus=1, max_retries=3)(write_shard)
-    waiting = [make.remote(str(folder), options, config.seed, number, SHARD_SIZE, head) for number in missing]
-    while waiting:
-        done, waiting = ray.wait(waiting)
-        ray.get(done)
-        made = len(numbers) - len(waiting)
-        print(f"synthetic faces in {folder}: {made * SHARD_SIZE} of {len(numbers) * SHARD_SIZE}", flush=True)
-    return str(folder)
+    """Makes what is missing, inside a Ray session, and returns the folder; says what it does."""
+    folder = os.path.abspath(config.folder)
+    settings = {name: value for name, value in asdict(config).items() if name != "folder"}
+    print(f"synthetic {config.kind}: {config.count} in {folder}", flush=True)
+    print(run(SynthesizeConfig(output=folder, head=head, **settings)).table(), flush=True)
+    return folder

@@ -1,13 +1,18 @@
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import neuface_ray
 from neuface_ray.errors import UsageError
 from neuface_ray.training.data import Stream, held_out, read_some, split, stack
 from neuface_ray.training.sources import Reading, Unit, read_unit
-from tests.training.made import YAWS, make_dataset
+from tests.training.made import SIDE, YAWS, make_dataset
 
 READING = Reading(("shape", "expression", "pose", "camera", "landmarks"), 64, 1)
 
@@ -104,6 +109,25 @@ def test_every_mistake_with_data_is_named(head, single_views, tmp_path):
     expect(f"holds numbers of head model {head.id}", [str(single_views)], head_model="flame/2020/abc")
     rejected = make_dataset(tmp_path / "rejected", head, people=1, accepted=False)
     expect("no frame is valid, accepted", [str(rejected)])
+
+
+def test_crops_that_lie_beside_the_rows_are_taken_from_there(head, three_views, tmp_path):
+    reading = Reading(READING.columns, SIDE, 3)
+    parts = split([str(three_views)], [], 0.0, reading, head.id)
+    expected = stack(read_some(parts.train, reading, 100, 0))
+    copy = tmp_path / "copy"
+    shutil.copytree(three_views, copy)
+    (copy / "images").mkdir()
+    for clip in neuface_ray.open(str(copy)).clips(["clip_id", "views", "source_uris"]).to_pylist():
+        rows = []
+        for view, uri in zip(clip["views"], clip["source_uris"], strict=True):
+            png = Path(uri.removeprefix("file://")).read_bytes()
+            rows += [{"frame": frame, "view": view, "png": png} for frame in range(2)]
+        pq.write_table(pa.Table.from_pylist(rows), copy / "images" / f"{clip['clip_id']}.images")
+    parts = split([str(copy)], [], 0.0, reading, head.id)
+    found = stack(read_some(parts.train, reading, 100, 0))
+    assert np.abs(found["image"].astype(int) - expected["image"]).mean() < 2  # cut() samples the source
+    assert np.array_equal(found["pose"], expected["pose"])
 
 
 def test_a_missing_picture_is_an_error(head, tmp_path):

@@ -66,6 +66,22 @@ def test_distances_come_first_and_masks_are_optional(head, single_views, kind):
     assert recipe.scores(module, batch)["mpve_rigid_face_mm"].isfinite().all()  # pictures without a mask
 
 
+@pytest.mark.parametrize("kind", ["lvd", "glvd"])
+def test_mixed_precision_changes_little(head, three_views, kind):
+    settings = DescentConfig(**SMALL) if kind == "lvd" else GlvdConfig(heatmaps="landmarks", **SMALL)
+    recipe, batch = recipe_and_batch(head, three_views, recipe=kind, **{kind: settings})
+    module = recipe.build()
+    exact = recipe.losses(module, batch, step(0.9))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = recipe.losses(module, batch, step(0.9))
+        scores = recipe.scores(module, batch)
+    for name, value in exact.items():
+        assert rounded[name].float().item() == pytest.approx(value.item(), rel=0.05)
+    sum(rounded.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+    assert scores["mpve_rigid_face_mm"].isfinite().all()
+
+
 def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):
     recipe, batch = recipe_and_batch(head, single_views, recipe="lvd", lvd=DescentConfig(**SMALL))
     module = recipe.build()
