@@ -11,8 +11,8 @@ import pytest
 import neuface_ray
 from neuface_ray.dataset import Output, publish
 from neuface_ray.dataset import snapshot as snapshot_module
-from neuface_ray.dataset.publish import delete, delete_segments
-from neuface_ray.dataset.snapshot import public_number, read_snapshot
+from neuface_ray.dataset.publish import collect, delete, delete_segments
+from neuface_ray.dataset.snapshot import public_number, read_snapshot, read_view
 from neuface_ray.dataset.storage import OutputError, open_store
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import UsageError
@@ -290,3 +290,15 @@ def test_a_publish_in_the_middle_of_opening_hides_nothing(tmp_path, monkeypatch,
     monkeypatch.setattr(snapshot_module, moment, then_publish)
     assert_holds(neuface_ray.open(tmp_path), expected(segments))
     assert published
+
+
+def test_collecting_spares_the_files_of_a_publisher_at_work(tmp_path):
+    write(tmp_path, 2)
+    number, store = publish(str(tmp_path)).number, open_store(tmp_path)
+    at_work = f"frames/frames-{number + 1:08d}-0000-{'0' * 16}.parquet"
+    dead = f"frames/frames-{number:08d}-0007-{'0' * 16}.parquet"
+    for name in (at_work, dead):
+        store.create(name, b"")
+    collect(store, read_view(store))
+    assert store.exists(at_work)
+    assert not store.exists(dead)

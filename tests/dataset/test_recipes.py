@@ -109,5 +109,6 @@ def test_the_readme_shows_recipes_that_run(root, monkeypatch):
     blocks = re.findall(r"```sql\n(.*?)```", readme.read_text(), re.DOTALL) if readme.exists() else []
     monkeypatch.chdir(root)
     for block in blocks:
-        for statement in filter(str.strip, block.split(";")):
+        here = re.sub(r"'[^']*?((frames|clips|vertices|quarantine|segments)/\*\.parquet)'", r"'\1'", block)
+        for statement in filter(str.strip, here.split(";")):
             duckdb.sql(statement).fetchall()
