@@ -61,7 +61,7 @@ class MediaConfig:
     """File of 2DFAN-4 weights for detector=fan."""
     max_faces: int = 4
     """Most people in a segment, the largest first; each gives one clip."""
-    min_face_px: float = 40.0
+    min_face_px: float = 24.0
     """Smallest face that is kept: side of its landmark box in source pixels."""
     search_every: int = 24
     """Faces too small for the whole-frame detector are searched by tiles on every search_every-th sampled frame, and sooner

@@ -29,7 +29,8 @@ from neuface_ray.media.crop import landmark_box
 from neuface_ray.types import ARKIT_NAMES
 
 N_MEDIAPIPE = 478
-TILE_FLOOR = 0.15  # faces above this fraction of an image's side are found reliably
+SURE = 0.15  # faces above this fraction of an image's longer side are found and placed reliably
+POSSIBLE = 0.085  # ... and those above this one more often than not
 TILE_OVERLAP = 0.4
 CONTEXT = 2.5  # side of the crop in which a face is looked for, over the side of its box
 CROP_SIDE = 320
@@ -103,7 +104,7 @@ class FaceDetector:
             search_levels: how many sizes of tiles are searched, from large to small; 0 for none.
         """
         faces: list[Face] = []
-        sure = TILE_FLOOR * max(image.shape[:2])
+        sure = SURE * max(image.shape[:2])
         for face in self._detect(image):
             faces += [face] if face.side >= sure else self._look_again(image, face.box, known=faces)
         for box in expected:
@@ -112,8 +113,11 @@ class FaceDetector:
         smallest = max([self.config.min_face_px, *(BYSTANDER * face.side for face in faces)])
         for box in self._search(image, smallest, search_levels):
             faces += self._look_again(image, box, known=faces)
-        kept = sorted((f for f in faces if f.side >= self.config.min_face_px), key=lambda f: -f.side)[: self.config.max_faces]
-        return [self._with_fan(image, face) for face in kept]
+        kept: list[Face] = []
+        for face in sorted(faces, key=lambda face: -face.side):
+            if face.side >= self.config.min_face_px and not any(is_part_of(face, larger) for larger in kept):
+                kept.append(face)
+        return [self._with_fan(image, face) for face in kept[: self.config.max_faces]]
 
     def _detect(self, image: np.ndarray, scale: float = 1.0, offset: Sequence[float] = (0.0, 0.0)) -> list[Face]:
         """Faces of an image that was cut at ``offset`` and reduced by ``scale``, in pixels of the whole one."""
@@ -161,13 +165,13 @@ class FaceDetector:
 def tiles(width: int, height: int, min_face_px: float, levels: int) -> list[tuple[int, int, int]]:
     """Overlapping square tiles (left, top, side) that cover an image, in up to ``levels`` sizes, each half the one before.
 
-    Sizes go down until faces of ``min_face_px`` pixels are found reliably.
+    Sizes go down until a face of ``min_face_px`` pixels is found more often than not.
     """
     result: list[tuple[int, int, int]] = []
     larger, side = max(width, height), min(width, height)
     if side > 0.8 * larger:
         side //= 2  # the whole frame is a square already
-    while levels > 0 and side >= 64 and larger * TILE_FLOOR > 1.1 * min_face_px:
+    while levels > 0 and side >= 64 and larger * POSSIBLE > min_face_px:
         result += [(left, top, side) for top in _starts(height, side) for left in _starts(width, side)]
         larger, side, levels = side, side // 2, levels - 1
     return result
@@ -180,6 +184,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0
     shared = float(size.prod())
     return shared / (float((a[2:] - a[:2]).prod()) + float((b[2:] - b[:2]).prod()) - shared)
+
+
+def is_part_of(face: Face, larger: Face) -> bool:
+    """True for a much smaller "face" inside the crop of a larger one: an ear on a turned head, a print on a shirt collar."""
+    left, top, right, bottom = larger.box
+    distance = np.abs(face.box.reshape(2, 2).mean(0) - [(left + right) / 2, (top + bottom) / 2])
+    return face.side < 0.6 * larger.side and bool((distance < 0.75 * larger.side).all())
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from neuface_ray.media import MediaConfig
-from neuface_ray.media.detect import ALL_LEVELS, FaceDetector, overlap, tiles
+from neuface_ray.media.detect import ALL_LEVELS, Face, FaceDetector, is_part_of, overlap, tiles
 from neuface_ray.types import ARKIT_NAMES
 from tests.media.files import astronaut, portrait
 
@@ -102,3 +102,14 @@ def test_overlap() -> None:
     assert overlap(box, box) == 1
     assert overlap(box, box + 5) == pytest.approx(25 / 175)
     assert overlap(box, box + 20) == 0
+
+
+def test_an_ear_is_no_face_and_a_child_is() -> None:
+    def face(x: float, side: float) -> Face:
+        mesh = np.array([x, 100.0]) + (np.random.default_rng(0).random((478, 2)) - 0.5) * side
+        return Face(mesh, mesh, np.ones(478), np.zeros(52))
+
+    assert is_part_of(face(160, 30), face(100, 100))
+    assert not is_part_of(face(220, 30), face(100, 100))
+    assert not is_part_of(face(160, 80), face(100, 100))
+    assert not is_part_of(face(100, 100), face(160, 30))
