@@ -165,15 +165,17 @@ class FaceDetector:
 def tiles(width: int, height: int, min_face_px: float, levels: int) -> list[tuple[int, int, int]]:
     """Overlapping square tiles (left, top, side) that cover an image, in up to ``levels`` sizes, each half the one before.
 
-    Sizes go down until a face of ``min_face_px`` pixels is found more often than not.
+    The first size, a few tiles, is taken unless the whole image surely shows faces of ``min_face_px`` pixels; the others until
+    such a face is found more often than not.
     """
     result: list[tuple[int, int, int]] = []
+    enough = SURE
     larger, side = max(width, height), min(width, height)
     if side > 0.8 * larger:
         side //= 2  # the whole frame is a square already
-    while levels > 0 and side >= 64 and larger * POSSIBLE > min_face_px:
+    while levels > 0 and side >= 64 and larger * enough > min_face_px:
         result += [(left, top, side) for top in _starts(height, side) for left in _starts(width, side)]
-        larger, side, levels = side, side // 2, levels - 1
+        larger, side, levels, enough = side, side // 2, levels - 1, POSSIBLE
     return result
 
 
