@@ -25,6 +25,7 @@ from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import view_rotation
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.heads import HeadModel
+from neuface_ray.media.source import content_hash
 from neuface_ray.networks.descent_file import load_network
 from neuface_ray.networks.keypoints import image_keypoints
 from neuface_ray.networks.lvd import CANONICAL_SCALE, apply_similarity, compose, invert
@@ -62,8 +63,10 @@ class VertexDescent(Annotator):
     def __init__(self, name: str, head: HeadModel, config: DescentAnnotatorConfig | None = None, device: str = "auto"):
         super().__init__(head, device)
         self.name, self.config = name, config or DescentAnnotatorConfig()
-        packaged = Path(str(files("neuface_ray"))) / "assets" / f"{name}.safetensors"
-        self.network, facts = load_network(name, self.config.weights or packaged, f"annotator.{name}.weights")
+        path = self.config.weights or Path(str(files("neuface_ray"))) / "assets" / f"{name}.safetensors"
+        self.network, facts = load_network(name, path, f"annotator.{name}.weights")
+        self.weights_hash = content_hash(str(path))
+        self.training = facts.get("config_hash")
         self.network.to(self.device)
         if facts.get("head_model") != head.id:
             raise ModelFileError(
@@ -89,6 +92,7 @@ class VertexDescent(Annotator):
             vertices=vertices.float().cpu().numpy(),
             metrics={"last_step": last.mean().item()} if len(last) else {},
             seconds={"fit": time.perf_counter() - started},
+            provenance={"weights_sha256": self.weights_hash, "training": self.training},
         )
 
     @torch.no_grad()

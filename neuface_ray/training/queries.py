@@ -9,7 +9,7 @@ from neuface_ray.training.augment import uniform
 
 BOX = 1.2
 """Half side of the box that holds a head, in half crops."""
-LONGEST_ROLLOUT = 8
+LONGEST_ROLLOUT = 12
 
 
 def queries(around: Tensor, count: int, sigma: float, generator: torch.Generator) -> Tensor:

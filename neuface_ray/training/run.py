@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -148,10 +149,8 @@ def _fit(config: TrainConfig, folder: Path, parts: Split, recipe: Recipe) -> dic
     )
     try:
         result = trainer.fit()
-    except ray.exceptions.RayError as error:
-        raise NeufaceError(_why(error), "training") from error
-    except ray.train.TrainingFailedError as error:
-        raise NeufaceError(_why(error), "training") from error
+    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+        raise NeufaceError(why(error), "training") from error
     if result.checkpoint is None:
         raise NeufaceError("the training ended without a checkpoint", "training")
     with result.checkpoint.as_directory() as state:
@@ -167,11 +166,13 @@ def _rest_of(stream: Stream, folder: Path) -> Any:
     return replace(stream, skipped=min(skipped, stream.total)).dataset()
 
 
-def _why(error: BaseException) -> str:
-    """The innermost reason that Ray wrapped."""
+def why(error: BaseException) -> str:
+    """The innermost reason in what Ray wrapped: the last error of ours that it quotes, else the last error of any kind."""
     failures = getattr(error, "worker_failures", None) or {}
-    text = str(next(iter(failures.values()), error)).strip()
-    return f"the training failed: {text.splitlines()[-1] if text else type(error).__name__}"
+    text = "\n".join(str(failure) for failure in (*failures.values(), error))
+    ours = re.findall(r"^neuface_ray\.errors\.\w+: (.+)", text, re.MULTILINE)
+    others = re.findall(r"^[\w.]*(?:Error|Exception|Died\w*)\b.*", text, re.MULTILINE)
+    return f"the training failed: {(ours or others or [type(error).__name__])[-1]}"
 
 
 def _finish(config: TrainConfig, folder: Path, recipe: Recipe, parts: Split, state: dict[str, Any], seconds: float) -> Summary:

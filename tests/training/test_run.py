@@ -16,7 +16,7 @@ from neuface_ray.networks.descent_file import load_network
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.journal import read_log
 from neuface_ray.training.loop import learning_rate
-from neuface_ray.training.run import run
+from neuface_ray.training.run import run, why
 
 ROOT = Path(__file__).parents[2]
 TINY = ("recipe=heatmap", "heatmap.crop_size=64", "heatmap.width=16", "batch=4", "shuffle=16", "warmup_steps=1", "log_steps=5")
@@ -38,6 +38,13 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, single_views, head):
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty and holds no training"):
         run(load(TrainConfig, None, [*TINY, f"data=[{single_views}]", f"output={tmp_path / 'full'}"]))
+
+
+def test_the_reason_of_a_failure_is_found_in_what_ray_wraps_around_it():
+    ours = "ray::task()\n  File x\nneuface_ray.errors.DataError: a.png: does not exist\n\nabove\nValueError: y\nTo change"
+    assert why(RuntimeError(ours)) == "the training failed: a.png: does not exist"
+    assert why(RuntimeError("Traceback\nValueError: bad shape\nsome advice")) == "the training failed: ValueError: bad shape"
+    assert why(RuntimeError("nothing")) == "the training failed: RuntimeError"
 
 
 @pytest.mark.slow
