@@ -74,22 +74,26 @@ class VertexDescent(Annotator):
                 f"set head or annotator.{name}.weights so that they agree"
             )
         self.crop_size = self.network.crop_size
-        self.face = head.regions["face"].to(self.device)
+        self.face = self.head.regions["face"]
+        self.resting = AVERAGE_SCALE * self.head.template
 
     @torch.no_grad()
     def annotate(self, clip: FaceClip) -> MeshSequence:
-        """One mesh for every valid frame and view; the others are interpolated in time."""
+        """One mesh for every valid frame and view; the others, and those that diverged, are interpolated in time."""
         started = time.perf_counter()
         found = self.reconstruct(clip)
         valid = torch.as_tensor(clip.valid, device=self.device)
+        finite = found.vertices.isfinite().all(-1).all(-1)
+        found = found._replace(vertices=torch.where(finite[..., None, None], found.vertices, self.resting))
         template = self.head.template[self.face].expand(*valid.shape, -1, -1)
         aligned = similarity(template, found.vertices[:, :, self.face])
-        vertices, codes = self._posed(found.vertices, aligned, valid)
+        vertices, codes = self._posed(found.vertices, aligned, valid & finite)
         last = found.last_step[valid]
         return self.sequence(
             clip,
             codes,
             vertices=vertices.float().cpu().numpy(),
+            reasons=() if bool(finite.all()) else ("diverged",),
             metrics={"last_step": last.mean().item()} if len(last) else {},
             seconds={"fit": time.perf_counter() - started},
             provenance={"weights_sha256": self.weights_hash, "training": self.training},
@@ -114,8 +118,7 @@ class VertexDescent(Annotator):
         if not together:
             vertices, last = vertices.view(frames, views, -1, 3), last.view(frames, views)
             keypoints = None if keypoints is None else keypoints.view(frames, views, -1, 3)
-        neutral = AVERAGE_SCALE * self.head.template
-        vertices = torch.where(valid[..., None, None], vertices, neutral)
+        vertices = torch.where(valid[..., None, None], vertices, self.resting)
         return Reconstruction(vertices, keypoints, last)
 
     def _descend(self, images: Tensor, placed: Tensor, hints: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -85,6 +85,18 @@ def test_a_mesh_is_put_back_where_it_was_seen(head, tmp_path):
     assert sequence.head_model == head.id
 
 
+def test_a_frame_that_diverges_is_filled_and_named(head, tmp_path):
+    numbers = codes(np.random.default_rng(1), head, 3, 1)
+    truth = 8 * head.template.repeat(3, 1, 1) + torch.tensor([0.0, 0.1, 0.2])[:, None, None]
+    clip = make_clip(project(head, numbers), np.ones((3, 1), bool))
+    good = knowing(head, tmp_path, truth).annotate(clip)
+    assert good.reasons == ()
+    truth[1, 5] = float("nan")
+    sequence = knowing(head, tmp_path, truth).annotate(clip)
+    assert sequence.reasons == ("diverged",)
+    assert np.allclose(sequence.vertices[1], (good.vertices[0] + good.vertices[2]) / 2, atol=1e-5)
+
+
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_one_mesh_is_seen_from_all_views(head, tmp_path, calibrated):
     numbers = codes(np.random.default_rng(2), head, 2, 3)
