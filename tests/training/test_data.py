@@ -10,6 +10,7 @@ import pytest
 
 import neuface_ray
 from neuface_ray.errors import UsageError
+from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.training.data import Stream, held_out, read_some, split, stack
 from neuface_ray.training.sources import Reading, Unit, read_unit
 from tests.training.made import SIDE, YAWS, make_dataset
@@ -128,6 +129,19 @@ def test_crops_that_lie_beside_the_rows_are_taken_from_there(head, three_views, 
     found = stack(read_some(parts.train, reading, 100, 0))
     assert np.abs(found["image"].astype(int) - expected["image"]).mean() < 2  # cut() samples the source
     assert np.array_equal(found["pose"], expected["pose"])
+
+
+def test_crops_of_annotated_videos_are_cut_out_of_their_frames_again(tiny_dataset, tiny_video):
+    dataset = neuface_ray.open(str(tiny_dataset))
+    parts = split([str(tiny_dataset)], [], 0.0, READING, dataset.head_model)
+    samples = read_some(parts.train, READING, 100, 0)
+    options = MediaConfig(crop_size=READING.image_size)
+    clip = prepare(plan(str(tiny_video), options)[0], options)[0]
+    originals = clip.crops[clip.valid[:, 0], 0].transpose(0, 2, 3, 1)
+    assert len(samples) == len(originals) >= 8
+    for sample in samples:
+        assert np.abs(originals.astype(int) - sample["image"]).mean((1, 2, 3)).min() < 1
+    assert len({sample["image"].tobytes() for sample in samples}) == len(samples)
 
 
 def test_a_missing_picture_is_an_error(head, tmp_path):
