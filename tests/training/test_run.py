@@ -106,7 +106,7 @@ def test_two_workers_survive_the_death_of_one_and_of_the_driver(single_views, tm
         assert len(train_workers(driver.pid)) == 2
         before = position(folder)
     finally:
-        os.killpg(driver.pid, signal.SIGKILL)
+        driver.kill()
         driver.wait()
     assert before < steps
     assert not (folder / "summary.json").exists()

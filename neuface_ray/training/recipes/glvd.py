@@ -139,4 +139,4 @@ class GlvdRecipe(LvdRecipe):
         descent = module.descend(scene)
         truth = surface_keypoints(self.head, targets.vertices, self.settings.keypoints)
         error = (descent.keypoints.float() - truth).norm(dim=-1).mean(-1) * targets.metres
-        return self.mesh_scores(descent.vertices, targets) | {"keypoints_mm": MM * error}
+        return self.mesh_scores(descent, targets) | {"keypoints_mm": MM * error}

@@ -17,7 +17,7 @@ from neuface_ray.evaluation.alignment import rigid
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.descent_file import load_network, save_network
-from neuface_ray.networks.lvd import LVD, PROFILES, Scene, apply_similarity, clamped_targets, compose, start_cloud
+from neuface_ray.networks.lvd import LVD, PROFILES, Descent, Scene, apply_similarity, clamped_targets, compose, start_cloud
 from neuface_ray.training.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
 from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
 from neuface_ray.training.queries import chance, queries, rollout_length, some_of
@@ -97,17 +97,16 @@ class LvdRecipe(Recipe):
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         targets = locate(self.head, batch, head_to_view(self.head, batch), self.settings.canonical)
         scene = module.scene(pixels(batch), targets.to_view, targets.valid)
-        return self.mesh_scores(module.descend(scene).vertices, targets)
+        return self.mesh_scores(module.descend(scene), targets)
 
-    def mesh_scores(self, vertices: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Vertex errors of the face, mm: as they lie, and after rigid alignment with the true scale."""
-        metres = targets.metres[:, None, None]
-        found, truth = metres * vertices[:, self.face].float(), metres * targets.vertices[:, self.face]
-        aligned = rigid(found, truth).apply(found)
-        return {
-            "mpve_none_face_mm": MM * (found - truth).norm(dim=-1).mean(-1),
-            self.score: MM * (aligned - truth).norm(dim=-1).mean(-1),
-        }
+    def mesh_scores(self, descent: Descent, targets: Targets) -> dict[str, Tensor]:
+        """Vertex errors of the face, mm, with the true scale: after 2, 4, 8 and all steps as it lies, and rigidly aligned."""
+        metres = MM * targets.metres[:, None, None]
+        path, truth = metres * descent.trajectory[:, :, self.face].float(), metres * targets.vertices[:, self.face]
+        errors = (path - truth).norm(dim=-1).mean(-1)
+        scores = {f"mpve_none_face_mm_step_{t}": errors[t] for t in (2, 4, 8)}
+        aligned = rigid(path[-1], truth).apply(path[-1])
+        return scores | {"mpve_none_face_mm": errors[-1], self.score: (aligned - truth).norm(dim=-1).mean(-1)}
 
     # Shared pieces
 
