@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from neuface_ray.annotators.base import Annotator
+from neuface_ray.annotators.encoder import EncoderAnnotator, EncoderConfig, Neuface, NeufaceAnnotatorConfig
 from neuface_ray.annotators.flame_fitting import FlameFitting
+from neuface_ray.annotators.vertex_descent import DescentAnnotatorConfig, VertexDescent
 from neuface_ray.errors import UsageError
 from neuface_ray.fitting.direct import DirectFitConfig
 from neuface_ray.heads import HeadModel
 
-ANNOTATORS = ("flame_fitting",)
+ANNOTATORS = {
+    "flame_fitting": FlameFitting,
+    "encoder": EncoderAnnotator,
+    "neuface": Neuface,
+    "lvd": partial(VertexDescent, "lvd"),
+    "glvd": partial(VertexDescent, "glvd"),
+}
 
 
 @dataclass
 class AnnotatorConfig:
     """Which way of annotating, and the settings of each."""
 
-    name: str = field(default="flame_fitting", metadata={"help": f"way of annotating: {', '.join(ANNOTATORS)}"})
-    device: str = field(default="auto", metadata={"help": "torch device; 'auto' takes the GPU where one is visible"})
-    flame_fitting: DirectFitConfig = field(default_factory=DirectFitConfig, metadata={"help": "direct parameter fitting"})
+    name: str = "flame_fitting"
+    """Way of annotating: flame_fitting (direct parameter fitting, for any head), encoder, neuface, lvd or glvd."""
+    device: str = "auto"
+    """Torch device; auto takes the GPU where one is visible."""
+    flame_fitting: DirectFitConfig = field(default_factory=DirectFitConfig)
+    """Direct parameter fitting."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """The bare encoder."""
+    neuface: NeufaceAnnotatorConfig = field(default_factory=NeufaceAnnotatorConfig)
+    """NeuFace optimisation of an encoder."""
+    lvd: DescentAnnotatorConfig = field(default_factory=DescentAnnotatorConfig)
+    """Learned vertex descent."""
+    glvd: DescentAnnotatorConfig = field(default_factory=DescentAnnotatorConfig)
+    """Guided learned vertex descent."""
 
 
 def build_annotator(config: AnnotatorConfig, head: HeadModel) -> Annotator:
     """The annotator that ``config.name`` names, on ``head``.
 
     Raises:
-        UsageError: no such annotator.
+        UsageError: no such annotator, or a weight file that is missing or does not match.
     """
-    if config.name == "flame_fitting":
-        return FlameFitting(head, config.flame_fitting, config.device)
-    raise UsageError(f"annotator.name={config.name!r} does not exist; choose one of {', '.join(ANNOTATORS)}")
+    if config.name not in ANNOTATORS:
+        raise UsageError(f"annotator.name={config.name!r} does not exist; choose one of {', '.join(ANNOTATORS)}")
+    return ANNOTATORS[config.name](head, getattr(config, config.name), config.device)
 
 
 __all__ = ["ANNOTATORS", "Annotator", "AnnotatorConfig", "build_annotator"]

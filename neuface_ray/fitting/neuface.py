@@ -50,6 +50,7 @@ class NeufaceConfig:
 
 
 RELEASED_BATCH = 20
+DIVERGED = 10.0
 
 
 def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
@@ -74,7 +75,7 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
         loss, terms = optimise_once(encoder, features, objective, first, adam, config, number)
-        if not math.isfinite(loss) or (losses and loss > 3 * max(losses[0], 1e-3)):
+        if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
             reasons = ("diverged",)
             break
@@ -121,7 +122,7 @@ def optimise_once(
     features: list[Tensor],
     objective: Objective,
     first: Codes,
-    adam: torch.optim.Adam,
+    adam: torch.optim.Optimizer,
     config: NeufaceConfig,
     number: int,
 ) -> tuple[float, dict[str, float]]:

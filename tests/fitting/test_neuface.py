@@ -1,0 +1,136 @@
+"""NeuFace's optimisation: exactness of what is cached and split, no memory between clips, falling back when it diverges."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from neuface_ray.fitting.neuface import (
+    NeufaceConfig,
+    batches,
+    converged,
+    encode_fixed,
+    fit_neuface,
+    micro_batches,
+    optimise_once,
+    predict,
+)
+from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.networks.encoders import CompactEncoder
+from tests.fitting.conftest import make_clip
+
+FRAMES = 4
+
+
+@pytest.fixture(scope="module")
+def encoder() -> CompactEncoder:
+    """An untrained encoder: what is tested here does not depend on what it has learnt."""
+    torch.manual_seed(0)
+    encoder = CompactEncoder()
+    torch.nn.init.normal_(encoder.top[-1].weight, std=0.02)
+    return encoder
+
+
+def observed(head, views=(0.0,), seed=0):
+    clip, _ = make_clip(head, frames=FRAMES, azimuths=views, calibrated=False, seed=seed)
+    pictures = np.random.default_rng(seed).integers(0, 255, (FRAMES, len(views), 3, 128, 128), dtype=np.uint8)
+    return torch.from_numpy(pictures), Observations.of(clip, head)
+
+
+def same(a, b, **tolerance) -> bool:
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("shape", "expression", "pose", "camera")]
+    return all(torch.allclose(x, y, **tolerance) if tolerance else torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("views", [(0.0,), (-0.4, 0.4)])
+def test_moving_weights_lowers_the_landmark_error_and_leaves_the_checkpoint_alone(head, encoder, views):
+    crops, seen = observed(head, views)
+    before = copy.deepcopy(encoder.state_dict())
+    none, some = (fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=n, lr=3e-4)) for n in (0, 25))
+    objective = Objective(head, seen, ObjectiveConfig())
+    assert objective.terms(some.codes)["landmark"] < 0.7 * objective.terms(none.codes)["landmark"]
+    assert some.codes.shape.shape == (1, 1, head.n_shape)
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_what_came_before_leaves_no_trace(head, encoder):
+    config = NeufaceConfig(passes=3)
+    first, second = observed(head, seed=1), observed(head, seed=2)
+    alone = fit_neuface(encoder, head, *second, config).codes
+    fit_neuface(encoder, head, *first, config)
+    assert same(alone, fit_neuface(encoder, head, *second, config).codes)
+
+
+@pytest.mark.parametrize("stage", ["stem", "stage4", "top"])
+def test_micro_batches_give_the_gradient_of_the_whole(head, encoder, stage):
+    crops, seen = observed(head, (0.0, 0.3))
+    config = NeufaceConfig(moves_from=stage)
+    gradients = []
+    for size in (8, 3):
+        work = copy.deepcopy(encoder)
+        moving = work.move_from(stage)
+        features = [encode_fixed(work, part) for part in crops.flatten(0, 1).split(size)]
+        first = predict(work, features, FRAMES, 2)
+        still = torch.optim.SGD(moving, lr=0.0)
+        optimise_once(work, features, Objective(head, seen, config.objective), first, still, config, 0)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in moving]))
+    assert gradients[0].abs().max() > 0
+    assert torch.allclose(*gradients, atol=1e-5 * float(gradients[0].abs().max()), rtol=1e-3)
+
+
+def test_only_the_named_stages_move(head, encoder):
+    work = copy.deepcopy(encoder)
+    moving = work.move_from("stage4")
+    names = {name for name, value in work.named_parameters() if value.requires_grad}
+    assert {name.split(".")[0] for name in names} == {"stage4", "top"}
+    assert len(moving) == len(names)
+
+
+def test_a_fixed_feature_gives_what_the_whole_encoder_gives(encoder):
+    work = copy.deepcopy(encoder)
+    work.move_from("top")
+    crops = torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8)
+    code, whole = work.head(encode_fixed(work, crops)), encoder(crops.float() / 255)
+    assert torch.allclose(code.shape, whole.shape, atol=1e-6)
+    assert torch.allclose(code.camera, whole.camera, atol=1e-5)
+
+
+def test_divergence_falls_back_to_the_last_good_iterate(head, encoder):
+    crops, seen = observed(head)
+    fit = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=30, lr=10.0))
+    assert fit.reasons == ("diverged",)
+    start = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0))
+    assert same(fit.codes, start.codes)
+
+
+def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
+    crops, seen = observed(head)
+    valid = torch.tensor([[True], [False], [True], [True]])
+    seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
+    blank = crops.clone()
+    blank[1] = 0
+    once, twice = (fit_neuface(encoder, head, c, seen, NeufaceConfig(passes=3)).codes for c in (crops, blank))
+    assert same(once, twice, atol=1e-5)
+    assert torch.allclose(once.expression[1], (once.expression[0] + once.expression[2]) / 2, atol=1e-6)
+
+
+def test_released_form_steps_through_batches_of_twenty_and_drops_no_tail():
+    assert [len(part) for part in batches(120, "released")] == [20] * 6
+    assert [len(part) for part in batches(43, "released")] == [20, 23]
+    assert [len(part) for part in batches(47, "released")] == [20, 20, 7]
+    assert batches(120, "paper") == [range(120)]
+    assert [frame for part in batches(83, "released") for frame in part] == list(range(83))
+
+
+def test_micro_batches_cut_stored_features_at_frame_borders():
+    features = list(torch.arange(20).split(6))
+    chosen = torch.cat([feature[part] for feature, part in micro_batches(features, range(2, 8), views=2)])
+    assert chosen.tolist() == list(range(4, 16))
+
+
+def test_convergence_needs_two_spans_of_ten():
+    assert not converged([1.0] * 10, 0.01)
+    assert converged([1.0] * 20, 0.01)
+    assert not converged([2.0 - 0.1 * i for i in range(20)], 0.01)
