@@ -2,7 +2,7 @@
 
 All state is a function of the step: random numbers follow from (seed, step, worker), the stream of samples from (seed, number
 of samples consumed). A checkpoint therefore holds the step, weights, averaged weights and the optimiser, and training that is
-resumed goes on as if it had not stopped, but for the samples that were in the shuffle buffer.
+resumed goes on as if it had not stopped, but that it may see again the samples of its last checkpoint interval.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def train_worker(job: Job) -> None:
     learner = ray.train.torch.prepare_model(Learner(recipe, network), parallel_strategy_kwargs={"find_unused_parameters": True})
     journal = Journal(job.folder, done, config.tensorboard) if rank == 0 else None
     tests = read_some(job.split.validation, recipe.reading, config.validation_samples, config.seed) if rank == 0 else []
-    clock = Clock(config, context.get_world_size(), done)
+    clock, registered = Clock(config, context.get_world_size(), done), done
     for step, batch in zip(range(done, config.steps), _batches(config, context, done), strict=False):
         terms = _update(learner, optimiser, batch, step, config, rank, device)
         average.update(network, step)
@@ -106,7 +106,10 @@ def train_worker(job: Job) -> None:
             if rank == 0 and tests and (last or (step + 1) % config.validate_steps == 0):
                 scores = validate(recipe, average.network, tests, config.batch, device)
                 journal.add(step + 1, {f"validation/{name}": value for name, value in scores.items()})
-            _checkpoint(job, rank, step + 1, network, average, optimiser, scores, context.get_world_size())
+            _checkpoint(job, rank, step + 1, network, average, optimiser, scores)
+            if rank == 0:
+                _note_position(job, registered, context.get_world_size())
+            registered = step + 1
     if rank == 0:
         journal.close()
 
@@ -154,8 +157,8 @@ def validate(recipe: Recipe, network: nn.Module, samples: list, batch: int, devi
     return {name: torch.cat(values).double().mean().item() for name, values in scores.items()}
 
 
-def _checkpoint(job: Job, rank: int, step: int, network, average, optimiser, scores: dict[str, float], workers: int) -> None:
-    """Reports scores; worker 0 adds the checkpoint, and notes the position in the stream once that is safely stored."""
+def _checkpoint(job: Job, rank: int, step: int, network, average, optimiser, scores: dict[str, float]) -> None:
+    """Reports scores; worker 0 adds the checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = None
         if rank == 0:
@@ -170,10 +173,17 @@ def _checkpoint(job: Job, rank: int, step: int, network, average, optimiser, sco
             torch.save(state, Path(folder) / STATE)
             checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report({"step": step} | scores, checkpoint=checkpoint)
-    if rank == 0:
-        note = job.folder / (POSITION + ".new")
-        note.write_text(json.dumps({"samples": step * job.config.batch * workers}))
-        note.replace(job.folder / POSITION)
+
+
+def _note_position(job: Job, step: int, workers: int) -> None:
+    """Writes down where in the stream the checkpoint of ``step`` stands.
+
+    Ray registers a checkpoint shortly after its report returns, so at the time of one report only the checkpoint before it is
+    sure to be the one, or older than the one, from which a dead training resumes.
+    """
+    note = job.folder / (POSITION + ".new")
+    note.write_text(json.dumps({"samples": step * job.config.batch * workers}))
+    note.replace(job.folder / POSITION)
 
 
 def _restore(network, average: Average, optimiser, config: TrainConfig) -> int:

@@ -124,7 +124,7 @@ def test_two_workers_survive_the_death_of_one_and_of_the_driver(single_views, tm
 
 
 def position(folder: Path) -> int:
-    """Steps that are safely in a checkpoint."""
+    """Steps that are safely in a checkpoint which can be resumed from."""
     note = folder / "position.json"
     return json.loads(note.read_text())["samples"] // 8 if note.is_file() else 0
 
