@@ -190,10 +190,10 @@ class PosixStore(Store):
             probe = f"{TEMPORARY}/{uuid.uuid4().hex}"
             self.create(probe, b"")
             self.remove(probe)
-        except OutputError as error:
-            raise UsageError(
-                f"output={self.root} cannot be written: {error}. Choose another folder or free the path."
-            ) from error
+        except (OutputError, FileNotFoundError) as error:
+            cause = error.__cause__ or error
+            reason = getattr(cause, "strerror", None) or cause
+            raise UsageError(f"output={self.root} cannot be written: {reason}; choose another folder") from error
 
 
 class ObjectStore(Store):

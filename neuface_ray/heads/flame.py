@@ -22,8 +22,8 @@ from neuface_ray.heads.unpickle import dense, load_object_array, load_pickle
 
 HOW_TO_GET = (
     "FLAME is obtained from https://flame.is.tue.mpg.de after registration, under its own licence (non-commercial research; "
-    "the 2023 Open version CC-BY-4.0). Set `head.path` to the file (generic_model.pkl, flame2023.pkl or an .npz), or leave "
-    "`head.path` at open_head"
+    "the 2023 Open version CC-BY-4.0). Set `head` to the file (generic_model.pkl, flame2023.pkl or an .npz), or leave it at "
+    "open_head"
 )
 IDENTITY_COLUMNS, CONTOUR_WEIGHT = 300, 0.25
 FACE_RADIUS, INNER_FACE_RADIUS = 0.095, 0.065

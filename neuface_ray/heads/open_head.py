@@ -79,7 +79,7 @@ def load_open_head(path: str | Path | None = None) -> HeadModel:
     """
     path = Path(str(files("neuface_ray") / "assets" / "open_head.safetensors")) if path is None else Path(path)
     if not path.is_file():
-        raise ModelFileError(f"head model {path} does not exist; `head.path` names it (the packaged one is `open_head`)")
+        raise ModelFileError(f"head model {path} does not exist; the key `head` names it (the packaged one is `open_head`)")
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads((file.metadata() or {})["head"])

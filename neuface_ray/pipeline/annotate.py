@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from neuface_ray.dataset.parquet import TARGET_BYTES
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.media import plan
+from neuface_ray.media.fan import Fan
 from neuface_ray.pipeline.config import AnnotateConfig, RayConfig
 from neuface_ray.pipeline.progress import Progress
 from neuface_ray.pipeline.segment import Workbench
@@ -46,6 +47,8 @@ def run(config: AnnotateConfig) -> Summary:
         UsageError: nothing was started, because the input, the output or the configuration is wrong.
     """
     bench = Workbench.of(replace(config, annotator=replace(config.annotator, device="cpu")))
+    if config.media.detector == "fan":
+        Fan(config.media.fan_weights)  # what is wrong with its file is said before anything is started
     segments = plan(config.input, bench.media)
     output = Output.open(config.output, provenance(config, bench, new_run_id()), config.on_change)
     todo = output.pending(segments, retry_quarantined=config.retry == "quarantined")
@@ -54,8 +57,9 @@ def run(config: AnnotateConfig) -> Summary:
     progress, job = Progress(summary), Job(config, bench.media, output)
     try:
         if todo:
-            with ray_session(config.ray), interruptible():
-                keep_books(ledger(todo, job), job, summary, progress)
+            # Closed before Ray is: a graph that is still at work when Ray has ended would start another one.
+            with ray_session(config.ray), interruptible(), closing(ledger(todo, job)) as rows:
+                keep_books(rows, job, summary, progress)
     except KeyboardInterrupt:
         summary.interrupted = True
     except NeufaceError as error:

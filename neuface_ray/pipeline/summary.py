@@ -132,7 +132,8 @@ class Summary:
         ]
         text = [f"{name:<12} {value}" for name, value in lines]
         for row in list(self.quarantined.values())[:LISTED_FAILURES]:
-            text.append(f"  {row['source']}: {row['error']} in {row['stage']}: {first_line(row['message'])}")
+            message = first_line(row["message"]).removeprefix(f"{row['source']}: ")
+            text.append(f"  {row['source']}: {row['error']} in {row['stage']}: {message}")
         for source in self.quarantined_before[:LISTED_FAILURES]:
             text.append(f"  {source}: given up by an earlier run")
         hidden = len(self.quarantined) + len(self.quarantined_before) - sum(line.startswith("  ") for line in text)
