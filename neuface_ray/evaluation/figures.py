@@ -153,9 +153,9 @@ def draw_landmarks(image: np.ndarray, shot: Shot, transform: np.ndarray) -> np.n
     points = shot.landmarks @ transform[:2, :2].T + transform[:2, 2]
     spread = np.ptp(points, axis=0).max()
     radius = np.clip(spread / (190 if len(points) > 100 else 90), 0.5, 4)
-    for x, y in points - 0.5:
-        if np.isfinite([x, y]).all() and np.abs([x, y]).max() < 1e5:
-            cv2.circle(out, (round(x * 16), round(y * 16)), round(radius * 16), POINTS, -1, cv2.LINE_AA, 4)
+    drawable = (np.abs(points) < 1e5).all(-1)
+    for x, y in np.rint((points[drawable] - 0.5) * 16).astype(int).tolist():
+        cv2.circle(out, (x, y), round(radius * 16), POINTS, -1, cv2.LINE_AA, 4)
     return cv2.addWeighted(out, 0.85, image, 0.15, 0)
 
 
