@@ -112,6 +112,8 @@ of which {sums["clips_accepted"]:,} clips passed the quality gate. Segments: {ou
 
 ```python
 import neuface_ray
+import pyarrow.compute as pc
+
 dataset = neuface_ray.open("PATH")
 good = dataset.frames(columns=["clip_id", "frame_index", "pose"], filter=(pc.field("accepted") & pc.field("valid")))
 ```

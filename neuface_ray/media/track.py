@@ -17,7 +17,8 @@ THUMB = (64, 32)
 BLOCK, REACH_PX = 8, 4
 CUT_FLOOR = 0.05  # least change of picture that can be a cut; strong motion reaches 0.046, cuts between scenes 0.1 to 0.4
 CUT_RATIO = 3.5  # ... and how many times the usual change around it
-REACH = 0.6  # how far a face may move between frames, in sides of its box; grows with the frames missed
+REACH = 0.6  # how far a face may move between frames of the source, in sides of its box; grows with the frames missed
+MOST_MISSED = 12  # ... up to this number
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def link(faces: Sequence[Sequence[Face]], shot_starts: Sequence[int], config: Me
         if frame in shot_starts:
             active = []
         active = [track for track in active if frame - max(track) <= config.max_gap]
-        for track, index in _match(faces, active, frame):
+        for track, index in _match(faces, active, frame, config.stride):
             track[frame] = index
         taken = {track[frame] for track in active if frame in track}
         for index in range(len(present)):
@@ -109,7 +110,7 @@ def _merge(tracks: Sequence[Track]) -> list[Track]:
     return slots
 
 
-def _match(faces: Sequence[Sequence[Face]], active: Sequence[Track], frame: int) -> list[tuple[Track, int]]:
+def _match(faces: Sequence[Sequence[Face]], active: Sequence[Track], frame: int, stride: int) -> list[tuple[Track, int]]:
     """Pairs of an active track and a face of ``frame``, at the least total distance."""
     present = faces[frame]
     if not active or not present:
@@ -118,11 +119,12 @@ def _match(faces: Sequence[Sequence[Face]], active: Sequence[Track], frame: int)
     for row, track in enumerate(active):
         last = max(track)
         before = faces[last][track[last]]
+        reach = REACH * min(stride * (frame - last), MOST_MISSED) ** 0.5
         for column, face in enumerate(present):
             size = max(before.side, face.side)
             distance = float(np.linalg.norm(before.box.reshape(2, 2).mean(0) - face.box.reshape(2, 2).mean(0))) / size
             alike = 0.5 < face.side / before.side < 2
-            if alike and (distance < REACH * (frame - last) ** 0.5 or overlap(before.box, face.box) > 0.2):
+            if alike and (distance < reach or overlap(before.box, face.box) > 0.2):
                 cost[row, column] = distance
     rows, columns = linear_sum_assignment(cost)
     return [(active[r], int(c)) for r, c in zip(rows, columns, strict=True) if cost[r, c] < 1e6]

@@ -42,6 +42,8 @@ def test_gaps_cuts_and_jumps() -> None:
     assert len(link(faces, [], MediaConfig(max_gap=3))) == 2
     assert len(link([[face(100)]] * 10 + [[face(300)]] * 10, [], CONFIG)) == 2
     assert len(link([[face(100)]] * 10 + [[face(100, side=150)]] * 10, [], CONFIG)) == 2
+    strides = [[face(100 + 45 * (k % 2))] for k in range(10)]
+    assert len(link(strides, [], MediaConfig(stride=4))) == 1 < len(link(strides, [], CONFIG))
 
 
 def test_false_alarms_and_max_faces() -> None:
