@@ -22,10 +22,12 @@ class Annotator(ABC):
         name: the value of ``annotator.name`` in configurations and of the column ``annotator``.
         crop_size: side of the crops it wants, pixels.
         head: the head model that its numbers belong to.
+        weights_hash: sha256 of its weight file, None for methods without one.
     """
 
     name: str
     crop_size: int = 224
+    weights_hash: str | None = None
 
     def __init__(self, head: HeadModel, device: str = "auto"):
         self.device = torch.device(choose_device(device))

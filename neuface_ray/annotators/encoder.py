@@ -15,7 +15,8 @@ from neuface_ray.errors import ModelFileError
 from neuface_ray.fitting.neuface import NeufaceConfig, encode_fixed, fit_neuface, interpolate_gaps, predict, share_identity
 from neuface_ray.fitting.objective import Observations
 from neuface_ray.heads import HeadModel
-from neuface_ray.networks.weights import load_encoder
+from neuface_ray.media.source import content_hash
+from neuface_ray.networks.weights import PACKAGED, load_encoder
 from neuface_ray.types import FaceClip, MeshSequence
 
 
@@ -35,17 +36,19 @@ class EncoderAnnotator(Annotator):
     """The bare encoder: fast, and the start of every NeuFace optimisation."""
 
     name = "encoder"
+    key = "annotator.encoder"
 
     def __init__(self, head: HeadModel, config: EncoderConfig | None = None, device: str = "auto"):
         super().__init__(head, device)
         self.config = config or EncoderConfig()
-        self.encoder = load_encoder(self.config.kind, self.config.path, "annotator.encoder.path").to(self.device)
+        self.encoder = load_encoder(self.config.kind, self.config.path, f"{self.key}.path").to(self.device)
         if self.encoder.head_model.split("/")[0].lower() != head.name.split("/")[0].lower():
             raise ModelFileError(
                 f"encoder {self.config.kind!r} predicts parameters of the head {self.encoder.head_model!r}, but the head is "
-                f"{head.id!r}; set head or annotator.encoder.kind so that they agree"
+                f"{head.id!r}; set head or {self.key}.kind so that they agree"
             )
         self.crop_size = self.encoder.crop_size
+        self.weights_hash = content_hash(str(self.config.path or PACKAGED))
 
     def crops(self, clip: FaceClip) -> Tensor:
         """The clip's crops uint8 (F, V, 3, H, W) at the encoder's size."""
@@ -82,6 +85,7 @@ class Neuface(EncoderAnnotator):
     """NeuFace: the encoder's weights are moved for every clip, always from the same checkpoint."""
 
     name = "neuface"
+    key = "annotator.neuface.encoder"
 
     def __init__(self, head: HeadModel, config: NeufaceAnnotatorConfig | None = None, device: str = "auto"):
         config = config or NeufaceAnnotatorConfig()

@@ -18,10 +18,12 @@ from neuface_ray.networks.encoders import DECA_PARTS, CompactEncoder, DecaEncode
 
 ENCODERS = ("compact", "deca", "emoca")
 _OBTAIN = {
-    "compact": "it is part of this package (Apache-2.0); another one is written by `python -m neuface_ray.training.encoder`",
+    "compact": "`python -m neuface_ray.training.encoder` writes it, trained on faces of `python -m neuface_ray.synthesis.shards`",
     "deca": "deca_model.tar of https://github.com/yfeng95/DECA (registration; non-commercial licence of the MPI)",
     "emoca": "the lightning checkpoint of https://github.com/radekd91/emoca (non-commercial licence of the MPI)",
 }
+
+PACKAGED = Path(str(files("neuface_ray"))) / "assets" / "compact_encoder.safetensors"
 
 
 def load_encoder(kind: str, path: str | Path | None = None, key: str = "encoder.path") -> Encoder:
@@ -37,7 +39,7 @@ def load_encoder(kind: str, path: str | Path | None = None, key: str = "encoder.
     if kind not in ENCODERS:
         raise ModelFileError(f"unknown encoder {kind!r}; choose one of {', '.join(ENCODERS)}")
     if path is None and kind == "compact":
-        path = Path(str(files("neuface_ray"))) / "assets" / "compact_encoder.safetensors"
+        path = PACKAGED
     if path is None or not Path(path).is_file():
         raise ModelFileError(f"{kind} encoder weights not found at {path}. Obtain: {_OBTAIN[kind]}; then set {key}")
     path = Path(path)

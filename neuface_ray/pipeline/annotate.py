@@ -177,12 +177,13 @@ def close_books(segments: Sequence[Segment], output: Output, summary: Summary) -
 
 def provenance(config: AnnotateConfig, bench: Workbench, run_id: str) -> Provenance:
     """What the rows of this run are made from and with."""
+    hashes = {"head": bench.head.hash, bench.annotator.name: bench.annotator.weights_hash}
     return Provenance(
         run_id=run_id,
         annotator=bench.annotator.name,
         head_model=bench.head.id,
         config=config.row_settings(),
-        model_hashes={"head": bench.head.hash},
+        model_hashes={name: value for name, value in hashes.items() if value is not None},
         seed=config.seed,
     )
 

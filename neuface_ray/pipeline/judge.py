@@ -40,7 +40,8 @@ def judge(quality: Quality, gate: GateConfig, annotator_reasons: Sequence[str] =
     if quality.valid_fraction == 0:
         return Verdict(False, (NO_FACE,), numbers)
     reasons = list(annotator_reasons)
-    if not (math.isfinite(quality.clip_nme) and math.isfinite(quality.shape_norm)):
+    # The identity norm is NaN for methods without parameters; a fit that lost its numbers has no finite error either.
+    if not math.isfinite(quality.clip_nme):
         reasons.append(DIVERGED)
     if quality.valid_fraction < gate.min_valid_fraction:
         reasons.append(FEW_VALID_FRAMES)

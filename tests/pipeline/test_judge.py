@@ -29,6 +29,7 @@ def measured(**changes) -> Quality:
         ({"shape_norm": 1.6}, (), ("identity_out_of_distribution",)),
         ({"clip_nme": 8.1}, (), ("high_nme",)),
         ({"clip_nme": math.nan}, (), ("diverged",)),
+        ({"shape_norm": math.nan}, (), ()),
         ({"shape_norm": math.inf}, ("diverged",), ("diverged", "identity_out_of_distribution")),
         (
             {"valid_fraction": 0.1, "shape_norm": 9.0, "clip_nme": 90.0},
@@ -51,4 +52,4 @@ numbers = st.floats(0, 100) | st.just(math.nan) | st.just(math.inf)
 def test_accepted_means_within_every_limit(valid_fraction, nme, shape_norm):
     gate = GateConfig(min_valid_fraction=0.3, max_nme=5.0, max_shape_norm=1.2)
     verdict = judge(measured(valid_fraction=valid_fraction, clip_nme=nme, shape_norm=shape_norm), gate)
-    assert verdict.accepted == (valid_fraction >= 0.3 and nme <= 5.0 and shape_norm <= 1.2)
+    assert verdict.accepted == (valid_fraction >= 0.3 and nme <= 5.0 and not shape_norm > 1.2)
