@@ -17,6 +17,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the table")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # leaves nothing running
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
     portrait = np.ascontiguousarray(skimage.data.astronaut()[0:256, 96:352])
     videos = make_videos(folder / "videos", portrait, videos=6)

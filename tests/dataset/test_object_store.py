@@ -1,8 +1,6 @@
 """The protocol on an S3-compatible server that runs in this process, undisturbed and with faults."""
 
 import concurrent.futures
-import random
-import threading
 
 import pytest
 
@@ -11,45 +9,14 @@ from neuface_ray.dataset import Output, OutputError, publish
 from neuface_ray.dataset.storage import open_store
 from neuface_ray.dataset.verify import verify
 from tests.dataset.made import assert_holds, comparable, expected, make_rows, provenance, write
+from tests.s3_server import serve_s3
 
-pytest.importorskip("s3fs")
-boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
-serving = pytest.importorskip("werkzeug.serving")
-
-
-class Faulty:
-    """Answers 503 before or 500 after doing what was asked, at the given rate; a lost answer is the nastier of the two."""
-
-    def __init__(self, application):
-        self.application, self.rate, self.dice, self.faults = application, 0.0, random.Random(0), 0
-
-    def __call__(self, environ, start_response):
-        if self.dice.random() >= self.rate:
-            return self.application(environ, start_response)
-        self.faults += 1
-        lost = self.dice.random() < 0.5
-        if lost:
-            b"".join(self.application(environ, lambda *args, **kwargs: None))
-        start_response("500 Internal Server Error" if lost else "503 Slow Down", [("Content-Length", "0")])
-        return [b""]
 
 
 @pytest.fixture(scope="module")
 def server():
-    application = Faulty(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
-    server = serving.make_server("127.0.0.1", 0, application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        yield application
-    server.shutdown()
-    thread.join()
+    with serve_s3("bucket") as server:
+        yield server
 
 
 def test_a_dataset_on_s3(server):

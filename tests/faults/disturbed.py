@@ -49,8 +49,8 @@ def make_videos(folder: Path, portrait: np.ndarray, videos: int, frames: int = 1
 class Command:
     """The annotation command as its own process. ``more`` are further ``key=value`` arguments."""
 
-    videos: Path
-    output: Path
+    videos: Path | str
+    output: Path | str
     log: Path
     more: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))

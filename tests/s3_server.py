@@ -1,0 +1,54 @@
+"""An S3-compatible server in this process, undisturbed or with faults."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+
+class Faulty:
+    """Answers 503 before or 500 after doing what was asked, at the given rate; a lost answer is the nastier of the two."""
+
+    def __init__(self, application):
+        self.application, self.rate, self.dice, self.faults = application, 0.0, random.Random(0), 0
+        self.environment: dict[str, str] = {}
+
+    def __call__(self, environ, start_response):
+        if self.dice.random() >= self.rate:
+            return self.application(environ, start_response)
+        self.faults += 1
+        lost = self.dice.random() < 0.5
+        if lost:
+            b"".join(self.application(environ, lambda *args, **kwargs: None))
+        start_response("500 Internal Server Error" if lost else "503 Slow Down", [("Content-Length", "0")])
+        return [b""]
+
+
+@contextmanager
+def serve_s3(bucket: str) -> Iterator[Faulty]:
+    """A server with one bucket; the environment of this process and of its children points to it."""
+    import boto3
+    from moto import server as moto_server
+    from werkzeug import serving
+
+    application = Faulty(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
+    server = serving.make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    application.environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in application.environment.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket=bucket)
+        yield application
+    server.shutdown()
+    thread.join()
