@@ -69,7 +69,7 @@ def attempt(job: Job, segment: Segment, stage: str, work: Callable[[], Result]) 
     segment comes back to a new worker) and any other exception are tried ``max_attempts`` times. A wrong configuration and an
     output that cannot be written are fatal for the run.
     """
-    name = f"{job.output.provenance.run_id}-{segment.segment_id}-{stage}"
+    name = _trace_name(job, segment, stage)
     try:
         while True:
             tried = job.output.attempts(segment.segment_id, stage)
@@ -78,8 +78,7 @@ def attempt(job: Job, segment: Segment, stage: str, work: Callable[[], Result]) 
                 message = f"{stage} took longer than clip_timeout_s={job.config.clip_timeout_s:g} s\n{words}"
                 return _quarantine(job, segment, stage, name, error="time_limit", message=message)
             if tried >= job.config.max_attempts:
-                message = f"{tried} workers died in {stage} (killed by the system, out of memory, or a crash)\n{words or ''}"
-                return _quarantine(job, segment, stage, name, error="worker_died", message=message)
+                return _give_up(job, segment, stage, tried)
             job.output.begin_attempt(segment.segment_id, stage)
             try:
                 with watchdog.watched(name, job.config.clip_timeout_s):
@@ -101,6 +100,20 @@ def attempt(job: Job, segment: Segment, stage: str, work: Callable[[], Result]) 
 def _gpu_is_lost(error: Exception) -> bool:
     """A failed kernel leaves the process's GPU context unusable for every segment to come; running out of memory does not."""
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+
+
+def _give_up(job: Job, segment: Segment, stage: str, tried: int) -> Ledger:
+    """After too many deaths. Where one worker carries a segment through both stages, each death in the second begins the first
+    again; then the second is to blame."""
+    guilty = "annotate" if job.output.attempts(segment.segment_id, "annotate") >= tried else stage
+    name = _trace_name(job, segment, guilty)
+    words = watchdog.last_words(name) or ""
+    message = f"{tried} workers died in {guilty} (killed by the system, out of memory, or a crash)\n{words}"
+    return _quarantine(job, segment, guilty, name, error="worker_died", message=message)
+
+
+def _trace_name(job: Job, segment: Segment, stage: str) -> str:
+    return f"{job.output.provenance.run_id}-{segment.segment_id}-{stage}"
 
 
 def _quarantine(job: Job, segment: Segment, stage: str, name: str, **reason: Any) -> Ledger:

@@ -12,7 +12,6 @@ from tests.dataset.made import assert_holds, comparable, expected, make_rows, pr
 from tests.s3_server import serve_s3
 
 
-
 @pytest.fixture(scope="module")
 def server():
     with serve_s3("bucket") as server:

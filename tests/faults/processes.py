@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import signal
 import subprocess
@@ -75,3 +76,26 @@ def end(process: subprocess.Popen, seconds: float = 10) -> None:
         process.kill()
         process.wait()
     wait_gone(family, 3)
+
+
+def listening(pids: list[int]) -> set[str]:
+    """``address:port`` on which the processes wait for TCP connections; addresses as in /proc/net/tcp, decoded."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+            sockets = {link[8:-1] for link in links if link.startswith("socket:[")}
+            for name in ("tcp", "tcp6"):
+                for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+                    fields = line.split()
+                    if fields[3] == "0A" and fields[9] in sockets:
+                        found.add(_address(fields[1]))
+    return found
+
+
+def _address(text: str) -> str:
+    """``0100007F:1F90`` is ``127.0.0.1:8080``: words of four bytes in the machine's order, then the port."""
+    host, _, port = text.partition(":")
+    words = [bytes.fromhex(host[start : start + 8])[::-1] for start in range(0, len(host), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    return f"{getattr(address, 'ipv4_mapped', None) or address}:{int(port, 16)}"

@@ -81,6 +81,14 @@ def test_a_segment_whose_workers_die_is_given_up(job):
     assert job.output.outcomes() == {SEGMENT.segment_id: "quarantined"}
 
 
+def test_deaths_in_the_second_stage_are_not_blamed_on_the_first(job):
+    for _ in range(3):  # one worker carries the segment through both stages and dies in the second
+        job.output.begin_attempt(SEGMENT.segment_id, "prepare")
+        job.output.begin_attempt(SEGMENT.segment_id, "annotate")
+    row = attempt(job, SEGMENT, "prepare", lambda: "never reached")
+    assert (row["status"], row["error"], row["stage"]) == ("quarantined", "worker_died", "annotate")
+
+
 def test_a_worker_whose_gpu_is_lost_ends_itself(job):
     child = os.fork()
     if child == 0:

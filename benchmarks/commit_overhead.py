@@ -1,0 +1,81 @@
+"""What the commit protocol costs: seconds of a worker and of a publisher for each clip, and their share of one second of work.
+
+    python -m benchmarks.commit_overhead [--clips 400] [--frames 30] [--output DIR] [--out overhead.json]
+
+Writes clips of realistic size (478 landmarks, one view) exactly as a worker does: asks whether the segment is done, counts and
+begins both attempts, builds the rows, commits with all fsyncs, tidies up; then publishes everything. The cost of writing the
+same rows as one plain Parquet file for each clip, without any promise, is shown beside it. Needs the test dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+import tests.dataset.made as made
+from neuface_ray.dataset import Output, clip_rows
+
+CLIP_SECONDS = 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=400)
+    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--output", help="folder on the file system to measure; default: a temporary one")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
+    made.LANDMARKS, made.SHAPE, made.EXPRESSION = 478, 100, 52
+    with tempfile.TemporaryDirectory(dir=options.output) as folder:
+        figures = measure(Path(folder), options.clips, options.frames)
+    for name, value in figures.items():
+        print(f"{name:<28} {value:.4f}" if isinstance(value, float) else f"{name:<28} {value}")
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=2))
+
+
+def measure(folder: Path, clips: int, frames: int) -> dict[str, float | int]:
+    """Seconds for each clip in the worker (median and mean) and the publisher, and the share of ``CLIP_SECONDS``."""
+    output = Output.open(str(folder / "out"), made.provenance())
+    (folder / "plain").mkdir()
+    worker, plain = [], []
+    for number in range(clips):
+        segment = made.make_segment(number, f"seq{number % 50}", views=1, length=frames)
+        records = made.make_clip(segment)
+        started = time.perf_counter()
+        for stage in ("prepare", "annotate"):
+            assert output.attempts(segment.segment_id, stage) == 0
+            output.begin_attempt(segment.segment_id, stage)
+        assert not output.is_done(segment.segment_id)
+        assert output.commit(segment, [clip_rows(*records, output.provenance)])
+        worker.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        for name, table in clip_rows(*records, output.provenance).items():
+            pq.write_table(table, folder / "plain" / f"{number}.{name}.parquet")
+        plain.append(time.perf_counter() - started)
+    staged = sum(path.stat().st_size for path in (folder / "out" / "_staged").rglob("*.committed"))
+    started = time.perf_counter()
+    output.finalise()
+    published = (time.perf_counter() - started) / clips
+    cost = statistics.mean(worker) + published
+    return {
+        "clips": clips,
+        "frames": frames,
+        "staged_bytes_per_clip": staged // clips,
+        "worker_median_s": statistics.median(worker),
+        "worker_mean_s": statistics.mean(worker),
+        "publish_s": published,
+        "plain_parquet_s": statistics.mean(plain),
+        "share_percent": 100 * cost / (CLIP_SECONDS + cost),
+        "share_over_plain_percent": 100 * max(0.0, cost - statistics.mean(plain)) / CLIP_SECONDS,
+    }
+
+
+if __name__ == "__main__":
+    main()
