@@ -35,7 +35,7 @@ class DirectFitConfig:
     """Adam steps on orientation and camera alone."""
     steps: int = 120
     """Adam steps on all parameters."""
-    shape_prior: float = 0.02
+    shape_prior: float = 0.05
     """Weight of the identity prior."""
     expression_prior: float = 0.02
     """Weight of the prior that pulls expressions to the detector's scores, or to zero."""
