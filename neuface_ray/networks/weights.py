@@ -18,7 +18,7 @@ from neuface_ray.networks.encoders import DECA_PARTS, CompactEncoder, DecaEncode
 
 ENCODERS = ("compact", "deca", "emoca")
 _OBTAIN = {
-    "compact": "`python -m neuface_ray.training.encoder` writes it, trained on faces of `python -m neuface_ray.synthesis.shards`",
+    "compact": "`python -m neuface_ray.training.encoder` writes it from faces of `python -m neuface_ray.synthesis.shards`",
     "deca": "deca_model.tar of https://github.com/yfeng95/DECA (registration; non-commercial licence of the MPI)",
     "emoca": "the lightning checkpoint of https://github.com/radekd91/emoca (non-commercial licence of the MPI)",
 }

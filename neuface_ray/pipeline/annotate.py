@@ -190,12 +190,17 @@ def provenance(config: AnnotateConfig, bench: Workbench, run_id: str) -> Provena
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Termination (as by ``ray job stop``) ends the body as Ctrl-C does; handlers can be set in the main thread only."""
+    """Termination (as by ``ray job stop``) ends the body as Ctrl-C does, and once: a second signal must not disturb the end.
+
+    Handlers can be set in the main thread only.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
