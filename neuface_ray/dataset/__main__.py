@@ -18,6 +18,7 @@ from neuface_ray.errors import NeufaceError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns 0 for a sound dataset, 1 for problems, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m neuface_ray.dataset", description="Look after a dataset.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (

@@ -73,6 +73,7 @@ class Snapshot:
 
 
 def snapshot_name(number: int) -> str:
+    """Path within the dataset of the snapshot with a number."""
     return f"{FOLDER}/{number:08d}.json"
 
 

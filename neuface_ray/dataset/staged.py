@@ -53,6 +53,7 @@ def check_segment_id(segment_id: str) -> None:
 
 
 def staged_name(segment_id: str, outcome: Outcome) -> str:
+    """Path within the dataset of a segment's staged file; quarantined ones carry their attempts."""
     suffix = outcome.kind if outcome.kind == COMMITTED else f"{outcome.kind}-{outcome.attempts:06d}"
     return f"{FOLDER}/{shard(segment_id)}/{segment_id}.{suffix}"
 

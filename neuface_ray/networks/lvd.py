@@ -233,6 +233,7 @@ def with_mask(images: Tensor, channels: int) -> Tensor:
 
 
 def single_view_defaults(images: Tensor, to_view: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Identity transforms (B, V, 3, 4) and all-valid masks (B, V) where none are given for images (B, V, C, H, W)."""
     batch, views = images.shape[:2]
     if to_view is None:
         to_view = torch.eye(3, 4, device=images.device).expand(batch, views, 3, 4)

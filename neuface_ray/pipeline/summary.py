@@ -24,6 +24,7 @@ def new_run_id() -> str:
 
 
 def first_line(text: str) -> str:
+    """The text up to its first line break."""
     return text.partition("\n")[0]
 
 

@@ -104,6 +104,7 @@ class Shards:
 
 
 def main() -> None:
+    """Writes the shards that the command line describes."""
     parser = argparse.ArgumentParser(prog="python -m neuface_ray.synthesis.shards", description=__doc__)
     parser.add_argument("--out", required=True, help="folder of the shards")
     parser.add_argument("--count", type=int, default=60_000, help="faces, rounded up to whole shards (default 60000)")

@@ -228,6 +228,7 @@ def train(
 
 
 def main() -> None:
+    """Trains, or continues, the encoder that the command line describes."""
     parser = argparse.ArgumentParser(prog="python -m neuface_ray.training.encoder", description=__doc__)
     parser.add_argument("--faces", required=True, nargs="+", help="folders of shards (neuface_ray.synthesis.shards)")
     parser.add_argument("--out", required=True, help="folder of the run; an unfinished one is continued")

