@@ -133,7 +133,7 @@ def test_partial_mediapipe_embedding_marks_the_rest_invalid(folder, arrays, pick
 
 
 def test_missing_files_say_what_to_do(folder, pickled):
-    with pytest.raises(ModelFileError, match=r"flame\.is\.tue\.mpg\.de.*head\.path"):
+    with pytest.raises(ModelFileError, match=r"flame\.is\.tue\.mpg\.de.*Set `head`"):
         load_head(folder / "nowhere.pkl")
     with pytest.raises(ModelFileError, match=r"absent\.npy does not exist"):
         load_head(pickled, landmark_embedding=folder / "absent.npy")

@@ -58,11 +58,13 @@ def test_one_video_and_one_image(tmp_path: Path, clip: bytes) -> None:
     assert (still.start, still.stop, still.is_image, still.stride) == (0, 1, True, 1)
 
 
-def test_identities_depend_on_what_is_computed_and_nothing_else(tmp_path: Path, clip: bytes) -> None:
+def test_identities_depend_on_what_is_computed_and_nothing_else(
+    tmp_path: Path, clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video = put(tmp_path / "a.mp4", clip)
     first = plan(video, MediaConfig())[0].segment_id
     assert plan(tmp_path, MediaConfig(crop_size=64, max_faces=1, min_face_px=50))[0].segment_id == first
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert plan("a.mp4", MediaConfig())[0].segment_id == first
     assert plan(video, MediaConfig(stride=2))[0].segment_id != first
     assert plan(video, MediaConfig(fps=5))[0].segment_id != first
