@@ -32,6 +32,7 @@ class Faulty:
 def serve_s3(bucket: str) -> Iterator[Faulty]:
     """A server with one bucket; the environment of this process and of its children points to it."""
     import boto3
+    import s3fs
     from moto import server as moto_server
     from werkzeug import serving
 
@@ -48,7 +49,9 @@ def serve_s3(bucket: str) -> Iterator[Faulty]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in application.environment.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # cached ones would still speak to the server of an earlier test
         boto3.client("s3").create_bucket(Bucket=bucket)
         yield application
+        s3fs.S3FileSystem.clear_instance_cache()
     server.shutdown()
     thread.join()
