@@ -11,21 +11,27 @@ import numpy as np
 from neuface_ray.errors import DataError
 from neuface_ray.synthesis.appearance import NOISE_SIZE, noise_tiles
 
+_PHOTOGRAPHS, _MAPS = (".png", ".jpg", ".jpeg", ".webp"), (".hdr", ".exr")
+
 
 def background(rng: np.random.Generator, size: int, folder: str | Path | None = None) -> np.ndarray:
-    """A blurred surrounding float32 [size, size, 3], painted; with a folder, three in four are cut from its photographs."""
+    """A blurred surrounding float32 [size, size, 3], painted; with a folder, three in four are cut from its pictures."""
     files = photographs(str(folder)) if folder is not None else ()
-    picture = _cut(rng, _read(files[rng.integers(len(files))]), size) if files and rng.random() < 0.75 else _painted(rng, size)
+    if files and rng.random() < 0.75:
+        file = files[rng.integers(len(files))]
+        picture = _look_into(rng, _read_map(file), size) if file.suffix.lower() in _MAPS else _cut(rng, _read(file), size)
+    else:
+        picture = _painted(rng, size)
     blur = rng.choice([0.0, rng.uniform(0.5, 2.0), rng.uniform(2, 8)], p=[0.35, 0.35, 0.3]) * size / 128
     picture = cv2.GaussianBlur(picture, (0, 0), blur) if blur > 0.3 else picture
     return np.clip(picture * rng.uniform(0.5, 1.15), 0, 1).astype(np.float32)
 
 
 def photographs(folder: str) -> tuple[Path, ...]:
-    """The photographs under a folder in order of name; raises DataError when there is none."""
-    files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")))
+    """Photographs and equirectangular maps under a folder in order of name; raises DataError when there is none."""
+    files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (*_PHOTOGRAPHS, *_MAPS)))
     if not files:
-        raise DataError(f"no photograph (.png, .jpg, .webp) lies in {folder}")
+        raise DataError(f"no picture ({', '.join((*_PHOTOGRAPHS, *_MAPS))}) lies in {folder}")
     return files
 
 
@@ -36,6 +42,29 @@ def _read(path: Path) -> np.ndarray:
         raise DataError(f"{path} is no readable image")
     scale = 512 / max(image.shape[:2])
     return cv2.resize(image, None, fx=min(scale, 1), fy=min(scale, 1), interpolation=cv2.INTER_AREA)[..., ::-1]
+
+
+@lru_cache(maxsize=64)
+def _read_map(path: Path) -> np.ndarray:
+    """An equirectangular map as display values in [0, 1], exposed so that its median is a middling grey."""
+    radiance = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if radiance is None or radiance.ndim != 3:
+        raise DataError(f"{path} is no readable colour environment map")
+    radiance = cv2.resize(radiance[..., 2::-1].astype(np.float32), (1024, 512), interpolation=cv2.INTER_AREA)
+    return np.clip(0.18 * radiance / max(float(np.median(radiance)), 1e-6), 0, 1) ** (1 / 2.2)
+
+
+def _look_into(rng: np.random.Generator, panorama: np.ndarray, size: int) -> np.ndarray:
+    """A perspective view of a panorama in a random direction near the horizon, 30 to 90 degrees wide."""
+    half = np.tan(np.radians(rng.uniform(15, 45)))
+    x, y = np.meshgrid(np.linspace(-half, half, size), np.linspace(-half, half, size))
+    pitch = rng.normal() * 0.25
+    down, ahead = y * np.cos(pitch) - np.sin(pitch), np.cos(pitch) + y * np.sin(pitch)
+    azimuth = (np.arctan2(x, ahead) / (2 * np.pi) + rng.random()) % 1.0
+    polar = np.arctan2(down, np.hypot(x, ahead)) / np.pi + 0.5
+    height, width = panorama.shape[:2]
+    columns, rows = (azimuth * width).astype(np.float32), (polar * height).astype(np.float32)
+    return cv2.remap(panorama, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
 
 
 def _cut(rng: np.random.Generator, image: np.ndarray, size: int) -> np.ndarray:

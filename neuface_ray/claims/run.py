@@ -1,0 +1,39 @@
+"""Which evaluations there are, their configuration, and running one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from neuface_ray.claims.findings import Findings
+from neuface_ray.errors import UsageError
+
+
+@dataclass
+class EvaluateConfig:
+    """What is evaluated and where the report goes."""
+
+    evaluation: str = MISSING
+    """Which evaluation: one of the sections below."""
+    output: str = MISSING
+    """Folder of report.md, report.json and the pictures."""
+    head: str = "open_head"
+    """Head model: open_head, or the path of a FLAME file."""
+
+
+EVALUATIONS: dict[str, Callable[[EvaluateConfig], Findings]] = {}
+
+
+def run(config: EvaluateConfig) -> Findings:
+    """Runs the evaluation that ``config.evaluation`` names and writes its report into ``config.output``.
+
+    Raises:
+        UsageError: no such evaluation, or what it needs is not there.
+    """
+    if config.evaluation not in EVALUATIONS:
+        raise UsageError(f"evaluation={config.evaluation!r} does not exist; choose one of {', '.join(EVALUATIONS)}")
+    findings = EVALUATIONS[config.evaluation](config)
+    findings.write(config.output)
+    return findings
