@@ -34,7 +34,8 @@ class FaceTargets:
 class LossWeights:
     """Weight of each term; vertex terms are means over vertices in millimetres, 2D terms hundredths of half the crop."""
 
-    neutral: float = 1.0
+    neutral: float = 0.5
+    form: float = 3.0
     person: float = 0.5
     expression: float = 1.0
     posed: float = 0.5
@@ -46,16 +47,19 @@ class LossWeights:
 def losses(head: HeadModel, code: Code, truth: FaceTargets, group: int) -> dict[str, Tensor]:
     """The terms of the loss.
 
-    ``neutral``: expressionless faces; ``person``: the same for the mean shape of each ``group`` consecutive crops, which show
-    one person; ``expression``: displacements by the expression; ``posed``: everything turned, about the root; ``landmarks``:
+    ``neutral``: expressionless faces; ``form``: the same over the inner face but for moves, turns and scale, which a single
+    crop cannot tell; ``person``: both for the mean shape of each ``group`` consecutive crops, which show one person;
+    ``expression``: displacements by the expression; ``posed``: everything turned, about the root; ``landmarks``:
     projections against the true camera's, hidden points count a third; ``gap``: apertures of lids and lips; ``parameters``.
     """
     face, weight = _face_weights(head)
     size = code.shape.shape[-1]
     shape_error = _displacement(head.shape_basis[face][..., :size], code.shape - truth.shape[:, :size])
     expression_error = _displacement(head.expression_basis[face], code.expression - truth.expression)
+    form_basis = form(head)[..., :size]
     persons = (code.shape - truth.shape[:, :size]).unflatten(0, (-1, group)).mean(1)
     person_error = _displacement(head.shape_basis[face][..., :size], persons)
+    person_form = _distance(_displacement(form_basis, persons)).mean()
     vertices, true_vertices = head(code.shape, code.expression, _joints_used(code.pose)), _true_vertices(head, truth)
     posed = (vertices - true_vertices)[:, face]
     points = head.landmarks(vertices, SCHEME)
@@ -65,7 +69,8 @@ def losses(head: HeadModel, code: Code, truth: FaceTargets, group: int) -> dict[
     true_points = head.landmarks(true_vertices, SCHEME)
     return {
         "neutral": _MM * (_distance(shape_error) * weight).mean(),
-        "person": _MM * (_distance(person_error) * weight).mean(),
+        "form": _MM * _distance(_displacement(form_basis, code.shape - truth.shape[:, :size])).mean(),
+        "person": _MM * ((_distance(person_error) * weight).mean() + 4 * person_form),
         "expression": _MM * (_distance(expression_error) * weight).mean(),
         "posed": _MM * (_distance(posed) * weight).mean(),
         "landmarks": 100 * (error * share).sum() / share.sum(),
@@ -84,8 +89,9 @@ def _parameters(code: Code, truth: FaceTargets, size: int) -> Tensor:
 
 @torch.no_grad()
 def accuracy(head: HeadModel, code: Code, truth: FaceTargets) -> dict[str, float]:
-    """Mean errors: ``nme`` of the landmarks in percent of the outer-eye distance in 3D times the scale, ``neutral_mm`` of the
-    expressionless inner face, ``mean_head_mm`` the same for the mean head, ``expression_mm``, ``rotation_deg``."""
+    """Mean errors: ``nme`` of the landmarks in percent of the outer-eye distance in 3D times the scale; ``form_mm`` of the
+    expressionless inner face but for moves, turns and scale, ``mean_head_form_mm`` the same for the mean head; ``neutral_mm``
+    and ``mean_head_mm`` of the expressionless face as it stands in the head frame; ``expression_mm``; ``rotation_deg``."""
     face, weight = _face_weights(head)
     size = code.shape.shape[-1]
     vertices, true_vertices = head(code.shape, code.expression, _joints_used(code.pose)), _true_vertices(head, truth)
@@ -94,12 +100,17 @@ def accuracy(head: HeadModel, code: Code, truth: FaceTargets) -> dict[str, float
     eyes = (points[:, _OUTER_EYES[0]] - points[:, _OUTER_EYES[1]]).norm(dim=-1) * truth.camera[:, 0]
     basis = head.shape_basis[face]
     neutral = _displacement(basis[..., :size], code.shape) - _displacement(basis, truth.shape)
+    forms = form(head)
+    true_form = _displacement(forms, truth.shape)
+    form_error = _displacement(forms[..., :size], code.shape) - true_form
     expression = _displacement(head.expression_basis[face], code.expression - truth.expression)
     turned = rotvec_to_matrix(code.pose[:, :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[:, :3])
     angle = ((turned.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()
     return {
         "nme": float(100 * (error / eyes).mean()),
         "nme_median": float(100 * (error / eyes).median()),
+        "form_mm": _MM * float(_distance(form_error).mean()),
+        "mean_head_form_mm": _MM * float(_distance(true_form).mean()),
         "neutral_mm": _MM * float((_distance(neutral) * weight).mean()),
         "mean_head_mm": _MM * float((_distance(_displacement(basis, truth.shape)) * weight).mean()),
         "expression_mm": _MM * float((_distance(expression) * weight).mean()),
@@ -125,6 +136,18 @@ def _face_weights(head: HeadModel) -> tuple[Tensor, Tensor]:
     weight[regions.get("inner_face", face)] = 3.0
     weight = weight[face]
     return face, weight / weight.mean()
+
+
+def form(head: HeadModel) -> Tensor:
+    """The shape basis (N, 3, S) of the inner face less what moves, small turns and scale of the template can imitate."""
+    inner = head.regions.get("inner_face", head.regions["face"])
+    points = head.template[inner] - head.template[inner].mean(0)
+    axes = torch.eye(3, dtype=points.dtype, device=points.device)
+    moves = [axis.expand_as(points) for axis in axes]
+    turns = [torch.linalg.cross(axis.expand_as(points), points) for axis in axes]
+    similarity = torch.linalg.qr(torch.stack([*moves, *turns, points]).flatten(1).T)[0]
+    basis = head.shape_basis[inner].flatten(0, 1)
+    return (basis - similarity @ (similarity.T @ basis)).unflatten(0, points.shape)
 
 
 def _displacement(basis: Tensor, coefficients: Tensor) -> Tensor:
