@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.losses import acceleration, mean_square
+from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
@@ -29,7 +29,7 @@ from neuface_ray.types import JOINT_NAMES
 class DirectFitConfig:
     """Settings of direct fitting; the priors are weights of mean squared coefficients in standard deviations."""
 
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(smoothness=2.0))
     """Weights of the data terms."""
     pose_steps: int = 20
     """Adam steps on orientation and camera alone."""
@@ -39,8 +39,6 @@ class DirectFitConfig:
     """Weight of the identity prior."""
     expression_prior: float = 0.02
     """Weight of the prior that pulls expressions to the detector's scores, or to zero."""
-    expression_smoothness: float = 2.0
-    """Weight of the squared second difference of expressions in time."""
     jaw_prior: float = 1e-3
     """Weight of the prior on joints that the head articulates by rotation."""
     hidden_weight: float = 0.2
@@ -227,7 +225,7 @@ def optimise(
         adam.zero_grad(set_to_none=True)
         terms = objective.terms(decode(unknown, head, objective.seen), step)
         if "shape" in free:
-            terms |= prior_terms(unknown, start, objective.seen, config)
+            terms |= prior_terms(unknown, start, config)
         sum(terms.values()).backward()
         if "joints" in free:
             unknown["joints"].grad *= mask
@@ -241,14 +239,10 @@ def optimise(
     return {name: value.item() for name, value in terms.items()}
 
 
-def prior_terms(unknown: dict[str, Tensor], start: Tensor, seen: Observations, config: DirectFitConfig) -> dict[str, Tensor]:
+def prior_terms(unknown: dict[str, Tensor], start: Tensor, config: DirectFitConfig) -> dict[str, Tensor]:
     """Statistical regularisers (Eq. 5); expressions are drawn to where the detector's scores started them."""
-    valid = seen.valid.any(1, keepdim=True) if seen.calibrated else seen.valid
-    terms = {
+    return {
         "shape_prior": config.shape_prior * mean_square(unknown["shape"]),
         "expression_prior": config.expression_prior * mean_square(unknown["expression"], start),
         "joint_prior": config.jaw_prior * mean_square(unknown["joints"]),
     }
-    if config.expression_smoothness > 0:
-        terms["smoothness"] = config.expression_smoothness * acceleration(unknown["expression"], valid)
-    return terms

@@ -12,9 +12,10 @@ batch, lopsided window, targets not detached).
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from neuface_ray.fitting.direct import Fit
 from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.encoders import Code, Encoder
 
@@ -47,6 +49,10 @@ class NeufaceConfig:
     """Stop when the mean loss of ten passes improves by less than this share."""
     micro_batch: int = 128
     """Images that pass through the moving stages at once; the result does not depend on it."""
+    chunk_frames: int = 200
+    """A longer clip is optimised in chunks of at most this many frames, with one identity."""
+    chunk_overlap: int = 8
+    """Frames that neighbouring chunks share and blend over."""
 
 
 RELEASED_BATCH = 20
@@ -55,6 +61,9 @@ DIVERGED = 10.0
 
 def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
     """Adapts a copy of the encoder to one clip and returns its codes.
+
+    A clip of more than ``config.chunk_frames`` frames takes its identity from a fit to that many frames spread over the whole
+    of it; then chunks of consecutive frames are fitted with this identity, and blended where they overlap.
 
     Args:
         encoder: the checkpoint; stays unchanged. head: the head it was trained for.
@@ -65,6 +74,23 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
         Codes of every frame and view with one identity. A diverging optimisation returns its last good iterate with the
         reason ``diverged``.
     """
+    frames = len(crops)
+    if frames <= config.chunk_frames:
+        return fit_chunk(encoder, head, crops, seen, config)
+    spread = torch.linspace(0, frames - 1, config.chunk_frames).round().long()
+    unordered = replace(config, objective=replace(config.objective, temporal=0.0, smoothness=0.0))
+    whole = fit_chunk(encoder, head, crops[spread], seen.of_frames(spread), unordered)
+    parts = chunks(frames, config.chunk_frames, config.chunk_overlap)
+    fits = [fit_chunk(encoder, head, crops[part], seen.of_frames(part), config, whole.codes.shape) for part in parts]
+    terms = {name: sum(fit.terms[name] for fit in fits) / len(fits) for name in fits[0].terms}
+    reasons = tuple(dict.fromkeys(reason for fit in (whole, *fits) for reason in fit.reasons))
+    return Fit(interpolate_gaps(blended([fit.codes for fit in fits], parts), seen.valid), terms, reasons)
+
+
+def fit_chunk(
+    encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig, identity: Tensor | None = None
+) -> Fit:
+    """One optimisation over consecutive frames, see :func:`fit_neuface`; ``identity`` (1, 1, S) is kept where it is given."""
     encoder = copy.deepcopy(encoder).eval()
     moving = encoder.move_from(config.moves_from)
     features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
@@ -74,7 +100,7 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
-        loss, terms = optimise_once(encoder, features, objective, first, adam, config, number)
+        loss, terms = optimise_once(encoder, features, objective, first, adam, config, number, identity)
         if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
             reasons = ("diverged",)
@@ -84,8 +110,47 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
             good = copy.deepcopy(encoder.state_dict())
         if converged(losses, config.min_improvement):
             break
-    codes = share_identity(predict(encoder, features, frames, views), seen.valid, config.objective.fidelity)
+    codes = share_identity(predict(encoder, features, frames, views), seen.valid, config.objective.fidelity, identity)
     return Fit(interpolate_gaps(codes, seen.valid), terms, reasons)
+
+
+def chunks(frames: int, most: int, overlap: int) -> list[slice]:
+    """Consecutive parts of ``frames`` frames, nearly equal, each of at most ``most``, neighbours sharing ``overlap``."""
+    count = max(math.ceil((frames - overlap) / (most - overlap)), 1)
+    starts = [round(number * (frames - overlap) / count) for number in range(count + 1)]
+    return [slice(start, stop + overlap) for start, stop in itertools.pairwise(starts)]
+
+
+def blended(codes: list[Codes], parts: list[slice]) -> Codes:
+    """The codes of overlapping parts as one: their weights cross over linearly, orientations as quaternions."""
+    frames = parts[-1].stop
+
+    def joined(values: list[Tensor]) -> Tensor:
+        total = values[0].new_zeros(frames, *values[0].shape[1:])
+        for value, part, share in zip(values, parts, ramps(parts), strict=True):
+            total[part] += share.to(value)[:, None, None] * value
+        return total
+
+    quaternions = [rotvec_to_quaternion(code.pose.unflatten(-1, (-1, 3))) for code in codes]
+    for (before, after), (left, right) in zip(itertools.pairwise(quaternions), itertools.pairwise(parts), strict=True):
+        shared = left.stop - right.start
+        if shared > 0:
+            opposite = (before[-shared:] * after[:shared]).sum(-1, keepdim=True) < 0
+            after[:shared] = torch.where(opposite, -after[:shared], after[:shared])
+    turned = torch.nn.functional.normalize(joined([q.flatten(2) for q in quaternions]).unflatten(-1, (-1, 4)), dim=-1)
+    expression, camera = joined([code.expression for code in codes]), joined([code.camera for code in codes])
+    return Codes(codes[0].shape, expression, quaternion_to_rotvec(turned).flatten(2), camera)
+
+
+def ramps(parts: list[slice]) -> list[Tensor]:
+    """The weight of each part at each of its frames: 1, but rising and falling linearly over what it shares; they sum to 1."""
+    weights = [torch.ones(part.stop - part.start) for part in parts]
+    for number, (left, right) in enumerate(itertools.pairwise(parts)):
+        shared = left.stop - right.start
+        rise = torch.arange(1, shared + 1) / (shared + 1)
+        weights[number][len(weights[number]) - shared :] = 1 - rise
+        weights[number + 1][:shared] = rise
+    return weights
 
 
 def encode_fixed(encoder: Encoder, crops: Tensor) -> Tensor:
@@ -108,8 +173,10 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
     return Codes(*(value.unflatten(0, (frames, views)) for value in code))
 
 
-def share_identity(codes: Codes, valid: Tensor, fidelity: str) -> Codes:
-    """One identity for all: the mean over valid images, or in released form that of the first image; shape (1, 1, S)."""
+def share_identity(codes: Codes, valid: Tensor, fidelity: str, identity: Tensor | None = None) -> Codes:
+    """One identity (1, 1, S) for all: the mean over valid images, in released form that of the first one, or a given one."""
+    if identity is not None:
+        return Codes(identity, codes.expression, codes.pose, codes.camera)
     if fidelity == "released":
         return Codes(codes.shape[:1, :1], codes.expression, codes.pose, codes.camera)
     weight = valid.to(codes.shape.dtype)[..., None]
@@ -125,6 +192,7 @@ def optimise_once(
     adam: torch.optim.Optimizer,
     config: NeufaceConfig,
     number: int,
+    identity: Tensor | None = None,
 ) -> tuple[float, dict[str, float]]:
     """One pass: a single full-sequence step, or in released form one step per batch of 20 frames.
 
@@ -137,7 +205,8 @@ def optimise_once(
         adam.zero_grad(set_to_none=True)
         chosen = [feature[part_of] for feature, part_of in micro_batches(features, part, views)]
         leaves = [value.requires_grad_() for value in flat_code(encoder, chosen)]
-        codes = share_identity(as_codes(Code(*leaves), len(part), views), objective.seen.valid[part], config.objective.fidelity)
+        codes = as_codes(Code(*leaves), len(part), views)
+        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity)
         weighted = objective.restricted_to(part).terms(codes, number)
         weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape)
         weighted["expression_prior"] = config.expression_prior * mean_square(codes.expression, first.expression[part])
@@ -145,7 +214,10 @@ def optimise_once(
         start = 0
         for piece in chosen:
             stop = start + len(piece)
-            torch.autograd.backward(list(encoder.head(piece)), [leaf.grad[start:stop] for leaf in leaves])
+            outputs = [
+                (v, leaf.grad[start:stop]) for v, leaf in zip(encoder.head(piece), leaves, strict=True) if leaf.grad is not None
+            ]
+            torch.autograd.backward(*zip(*outputs, strict=True))
             start = stop
         adam.step()
         terms = {name: value.item() for name, value in weighted.items()}

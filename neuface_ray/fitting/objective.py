@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.losses import landmark_l1, multiview_consistency, temporal_orientation
+from neuface_ray.fitting.losses import acceleration, landmark_l1, multiview_consistency, temporal_orientation
 from neuface_ray.fitting.targets import smoothed_quaternions
 from neuface_ray.geometry.cameras import project_pinhole, project_weak, transform_points
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
@@ -62,9 +62,9 @@ class Observations:
             world_to_camera=tensor(np.stack([c.world_to_camera for c in cameras])) if calibrated else None,
         )
 
-    def of_frames(self, frames: range) -> Observations:
-        """The observations of some consecutive frames."""
-        here = slice(frames.start, frames.stop)
+    def of_frames(self, frames: range | slice | Tensor) -> Observations:
+        """The observations of some frames: consecutive ones, or those of an index."""
+        here = slice(frames.start, frames.stop) if isinstance(frames, range) else frames
         per_frame = ("landmarks", "weight", "valid", "blendshapes", "image_to_crop")
         return replace(self, **{k: getattr(self, k)[here] for k in per_frame if getattr(self, k) is not None})
 
@@ -96,6 +96,8 @@ class ObjectiveConfig:
     """Weight of the multi-view bootstrapping term (Eq. 4)."""
     view_frames: int = 5
     """Frames that enter the multi-view term at each step."""
+    smoothness: float = 0.0
+    """Weight of the squared second difference of expressions in time; not in the paper."""
     fidelity: str = "paper"
     """'paper' or 'released': which form the targets take."""
 
@@ -137,6 +139,8 @@ class Objective:
             quaternion = rotvec_to_quaternion(codes.pose[..., :3])
             target = smoothed_quaternions(quaternion, seen.valid, config.fidelity)
             terms["temporal"] = config.temporal * temporal_orientation(quaternion, target, seen.valid)
+        if config.smoothness > 0:
+            terms["smoothness"] = config.smoothness * acceleration(codes.expression, seen.valid)
         if config.view > 0 and self.face_head is not None:
             terms["view"] = config.view * self._view_term(codes, step)
         return terms

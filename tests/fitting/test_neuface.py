@@ -1,6 +1,7 @@
 """NeuFace's optimisation: exactness of what is cached and split, no memory between clips, falling back when it diverges."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +11,19 @@ import torch
 from neuface_ray.fitting.neuface import (
     NeufaceConfig,
     batches,
+    blended,
+    chunks,
     converged,
     encode_fixed,
+    fit_chunk,
     fit_neuface,
     micro_batches,
     optimise_once,
     predict,
+    ramps,
 )
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_matrix, rotvec_to_quaternion
 from neuface_ray.networks.encoders import CompactEncoder
 from tests.fitting.conftest import make_clip
 
@@ -134,3 +140,44 @@ def test_convergence_needs_two_spans_of_ten():
     assert not converged([1.0] * 10, 0.01)
     assert converged([1.0] * 20, 0.01)
     assert not converged([2.0 - 0.1 * i for i in range(20)], 0.01)
+
+
+@pytest.mark.parametrize(("frames", "most", "overlap"), [(201, 200, 8), (1000, 200, 8), (5, 4, 1), (37, 10, 3)])
+def test_chunks_cover_the_clip_and_their_weights_sum_to_one(frames, most, overlap):
+    parts = chunks(frames, most, overlap)
+    assert parts[0].start == 0
+    assert parts[-1].stop == frames
+    assert all(part.stop - part.start <= most for part in parts)
+    assert all(left.stop - right.start == overlap for left, right in itertools.pairwise(parts))
+    total = torch.zeros(frames)
+    for part, weight in zip(parts, ramps(parts), strict=True):
+        total[part] += weight
+    assert torch.allclose(total, torch.ones(frames))
+
+
+def test_parts_of_one_motion_blend_into_that_motion():
+    parts, frames = chunks(30, 12, 4), 30
+    turn = torch.zeros(frames, 1, 15)
+    turn[:, 0, 1] = torch.linspace(2.9, 3.4, frames)
+    whole = Codes(torch.ones(1, 1, 3), torch.randn(frames, 1, 5), turn, torch.randn(frames, 1, 3))
+    wrapped = quaternion_to_rotvec(rotvec_to_quaternion(turn.unflatten(-1, (-1, 3)))).flatten(2)
+    pieces = [Codes(whole.shape, whole.expression[p], (wrapped if p.start else turn)[p], whole.camera[p]) for p in parts]
+    joined = blended(pieces, parts)
+    assert torch.allclose(joined.expression, whole.expression, atol=1e-6)
+    assert torch.allclose(joined.camera, whole.camera, atol=1e-6)
+    matrices = [rotvec_to_matrix(pose[..., :3]) for pose in (joined.pose, turn)]
+    assert torch.allclose(*matrices, atol=1e-4)
+
+
+def test_a_long_clip_has_one_identity_and_no_seam(head, encoder):
+    clip, _ = make_clip(head, frames=14, azimuths=(0.0,), calibrated=False, seed=3)
+    seen = Observations.of(clip, head)
+    pictures = torch.randint(0, 255, (1, 1, 3, 128, 128), dtype=torch.uint8).expand(14, -1, -1, -1, -1)
+    config = NeufaceConfig(passes=4, chunk_frames=6, chunk_overlap=2)
+    codes = fit_neuface(encoder, head, pictures, seen, config).codes
+    assert codes.shape.shape == (1, 1, head.n_shape)
+    assert codes.pose.shape == (14, 1, 15)
+    inside = [fit_chunk(encoder, head, pictures[p], seen.of_frames(p), config, codes.shape) for p in chunks(14, 6, 2)]
+    low = torch.minimum(inside[0].codes.camera[-2:], inside[1].codes.camera[:2])
+    high = torch.maximum(inside[0].codes.camera[-2:], inside[1].codes.camera[:2])
+    assert ((codes.camera[4:6] >= low - 1e-5) & (codes.camera[4:6] <= high + 1e-5)).all()
