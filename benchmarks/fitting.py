@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import torch
 
 from neuface_ray.annotators import AnnotatorConfig, build_annotator
 from neuface_ray.config import load
 from neuface_ray.evaluation import metrics, tables
-from neuface_ray.evaluation.quality import head_camera, measure, meshes, reference_landmarks
+from neuface_ray.evaluation.landmarks import annotated, projected
+from neuface_ray.evaluation.quality import measure, reference_landmarks
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.types import FaceClip, MeshSequence
@@ -92,14 +92,6 @@ def landmark_error(clip: FaceClip, sequence: MeshSequence, head, points: np.ndar
     return np.where(clip.valid, error, np.nan)
 
 
-def projected(clip: FaceClip, sequence: MeshSequence, head, scheme: str) -> np.ndarray:
-    """The head's landmarks [F, V, L, 2] in source pixels."""
-    posed = torch.from_numpy(meshes(sequence, head).posed)
-    points = head.landmarks(posed, scheme, pose=torch.from_numpy(sequence.pose)).numpy()
-    frames, views = clip.valid.shape
-    return np.stack([[head_camera(clip, sequence, f, v).project(points[f, v]) for v in range(views)] for f in range(frames)])
-
-
 def photo_rows(folder: Path, media: MediaConfig, annotator) -> list[dict]:
     """A row for every photograph in which a face is found; the 68-point error where an annotation lies beside it."""
     rows = []
@@ -116,28 +108,15 @@ def photo_row(clip: FaceClip, path: Path, annotator) -> dict:
     sequence = annotator.annotate(clip)
     quality = measure(clip, sequence, annotator.head)
     row = {"photo": f"{path.parent.name}/{path.stem}", "nme": quality.clip_nme, "identity_norm": quality.shape_norm}
-    annotated = annotation(path)
+    truth = annotated(path)
     row["nme68_annotated"] = row["nme51_annotated"] = float("nan")
-    if annotated is not None:
+    if truth is not None:
         points = projected(clip, sequence, annotator.head, "ibug68")[0, 0]
-        eyes = metrics.eye_distance(annotated, "ibug68")
-        error = 100 * np.linalg.norm(points - annotated, axis=-1) / eyes
+        eyes = metrics.eye_distance(truth, "ibug68")
+        error = 100 * np.linalg.norm(points - truth, axis=-1) / eyes
         if np.median(error) < 100:
             row["nme68_annotated"], row["nme51_annotated"] = float(error.mean()), float(error[17:].mean())
     return row
-
-
-def annotation(path: Path) -> np.ndarray | None:
-    """The 68 points (68, 2) annotated beside a photograph, or None."""
-    points = None
-    if path.with_suffix(".pts").exists():
-        lines = path.with_suffix(".pts").read_text().split("{")[1].split("}")[0].split()
-        points = np.array(lines, np.float64).reshape(-1, 2)
-    elif path.with_suffix(".npy").exists():
-        points = np.load(path.with_suffix(".npy")).astype(np.float64)
-    elif path.with_suffix(".mat").exists():
-        points = scipy.io.loadmat(path.with_suffix(".mat"))["pt3d_68"][:2].T.astype(np.float64)
-    return points if points is not None and points.shape == (68, 2) else None
 
 
 def median(rows: list[dict]) -> dict:

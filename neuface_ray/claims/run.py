@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from neuface_ray.claims import encoder
 from neuface_ray.claims.findings import Findings
 from neuface_ray.errors import UsageError
 
@@ -21,9 +22,13 @@ class EvaluateConfig:
     """Folder of report.md, report.json and the pictures."""
     head: str = "open_head"
     """Head model: open_head, or the path of a FLAME file."""
+    encoder: encoder.EncoderEvaluation = field(default_factory=encoder.EncoderEvaluation)
+    """The encoder alone."""
 
 
-EVALUATIONS: dict[str, Callable[[EvaluateConfig], Findings]] = {}
+EVALUATIONS: dict[str, Callable[[EvaluateConfig], Findings]] = {
+    "encoder": encoder.evaluate,
+}
 
 
 def run(config: EvaluateConfig) -> Findings:
