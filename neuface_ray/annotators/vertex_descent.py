@@ -181,7 +181,9 @@ def place_heads(clip: FaceClip, head: HeadModel, device: torch.device | str = "c
         rotation = _agreed(rotation, view_rotation(extrinsics), weight.sum(-1))
         turned = points @ rotation.transpose(-1, -2)
         camera = _camera_of(turned, observed, weight, camera)
-    shift = torch.cat([camera[..., 1:], torch.zeros_like(camera[..., :1])], -1)
+    root = head.template_joints[0].to(device)
+    depth = (root - (rotation @ root[:, None])[..., 0])[..., 2:]  # the head turns about its root, as in training
+    shift = torch.cat([camera[..., 1:], depth], -1)
     return camera[..., :1, None] * torch.cat([rotation, shift[..., None]], -1)
 
 

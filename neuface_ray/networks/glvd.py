@@ -4,7 +4,8 @@ Source: Caselles Rico and Moreno-Noguer, "GLVD: Guided Learned Vertex Descent", 
 follows the paper's abstract and method figure: a frozen heatmap estimator and image features make keypoint features; a
 keypoint field moves K keypoints; a vertex field sees image features and the Euclidean distances to the current keypoints;
 both run in lock-step. The encoding's exact form, sizes and the joining of views are this project's choices; the Gaussian
-factor on the encoding follows the idea of KeypointNeRF (Mihajlovic et al., ECCV 2022).
+factor on the encoding follows the idea of KeypointNeRF (Mihajlovic et al., ECCV 2022). Distances alone leave open how the
+keypoints are turned about a point; ``relative="offsets"`` adds the ways to the keypoints, which the paper does not mention.
 """
 
 from __future__ import annotations
@@ -16,9 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuface_ray.networks.hourglass import ConvBlock, HeatmapNet, Hourglass, StackedHourglass, gaussian_heatmaps
-from neuface_ray.networks.lvd import PROFILES, Descent, PointField, Scene, iterate, single_view_defaults, start_cloud, with_mask
+from neuface_ray.networks.lvd import (
+    LIMIT,
+    PROFILES,
+    Descent,
+    PointField,
+    Scene,
+    iterate,
+    single_view_defaults,
+    start_cloud,
+    with_mask,
+)
 
 OCTAVES = 3
+RELATIVE = ("offsets", "distances", "none")
 ENCODING_SIGMA = 0.25
 HEATMAP_SOURCES = ("network", "landmarks", "none")
 
@@ -47,9 +59,10 @@ class GLVD(nn.Module):
 
     Args:
         n_vertices, n_keypoints: of the mesh, and guiding it. profile: one of ``PROFILES``; ``sizes`` overrides its entries.
-        mask: a foreground mask is the fourth channel of the images. canonical: see `PointField`.
+        mask: a foreground mask is the fourth channel of the images. canonical: see `PointField`. limit: see `LVD`.
         heatmaps: ``network`` (a frozen `HeatmapNet`), ``landmarks`` (Gaussians at given 2D points, such as a detector's)
-            or ``none``. heatmap_options: of the network. relative: encode vertices relative to the keypoints (ablation: no).
+            or ``none``. heatmap_options: of the network. relative: how vertices are encoded relative to the keypoints, by
+            ``distances``, by ``offsets`` as well, or not at all (``none``, an ablation).
     """
 
     def __init__(
@@ -61,7 +74,8 @@ class GLVD(nn.Module):
         canonical: bool = False,
         heatmaps: str = "network",
         heatmap_options: dict[str, int] | None = None,
-        relative: bool = True,
+        relative: str = "offsets",
+        limit: float = LIMIT,
         **sizes: int,
     ):
         super().__init__()
@@ -74,13 +88,17 @@ class GLVD(nn.Module):
             "heatmaps": heatmaps,
             "heatmap_options": heatmap_options,
             "relative": relative,
+            "limit": limit,
             **sizes,
         }
         if heatmaps not in HEATMAP_SOURCES:
             raise ValueError(f"heatmaps must be one of {', '.join(HEATMAP_SOURCES)}, got {heatmaps!r}")
+        if relative not in RELATIVE:
+            raise ValueError(f"relative must be one of {', '.join(RELATIVE)}, got {relative!r}")
         size = PROFILES[profile] | sizes
         self.crop_size, self.n_channels = size["crop_size"], 4 if mask else 3
-        self.n_vertices, self.n_keypoints, self.heatmaps, self.relative = n_vertices, n_keypoints, heatmaps, relative
+        self.n_vertices, self.n_keypoints, self.limit = n_vertices, n_keypoints, limit
+        self.heatmaps, self.relative, self.canonical = heatmaps, relative, canonical
         width = size["width"]
         self.image = StackedHourglass(self.n_channels, width, size["stacks"], size["depth"], size["reduction"])
         self.heatmap_net = None
@@ -93,7 +111,7 @@ class GLVD(nn.Module):
             nn.Conv2d(width + extra, half, 1), Hourglass(size["depth"], half), ConvBlock(half, half)
         )
         self.keypoint_field = PointField(half, 0, size["hidden"] // 2, n_keypoints, canonical)
-        n_relative = (2 + 2 * OCTAVES) * n_keypoints if relative else 0
+        n_relative = {"none": 0, "distances": 2 + 2 * OCTAVES, "offsets": 5 + 2 * OCTAVES}[relative] * n_keypoints
         self.vertex_field = PointField(size["stacks"] * width, n_relative, size["hidden"], n_vertices, canonical)
 
     def train(self, mode: bool = True) -> GLVD:
@@ -135,28 +153,45 @@ class GLVD(nn.Module):
         return torch.nan_to_num(gaussian_heatmaps(landmarks.flatten(0, 1), size), 0.0)
 
     def keypoint_displacements(self, scene: Scene, points: Tensor) -> Tensor:
-        """Displacement (B, P, K, 3) of each query (B, P, 3) towards each keypoint."""
+        """Whole displacement (B, P, K, 3) of each query (B, P, 3) to each keypoint."""
         return self.keypoint_field.dense(scene, scene.keypoint_maps, points, None, None)
 
     def displacements(self, scene: Scene, points: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
-        """Displacement (B, P, len(members), 3) of each query (B, P, 3) towards each vertex, given keypoints (B, K, 3)."""
-        return self.vertex_field.dense(scene, scene.maps, points, self._encode(points, keypoints), members)
+        """Whole displacement (B, P, len(members), 3) of each query (B, P, 3) to each vertex, given keypoints (B, K, 3)."""
+        return self.vertex_field.dense(scene, scene.maps, points, self._encode(scene, points, keypoints), members)
 
     def signed_distance(self, scene: Scene, points: Tensor, keypoints: Tensor) -> Tensor:
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
-        return self.vertex_field.signed_distance(scene, scene.maps, points, self._encode(points, keypoints))
+        return self.vertex_field.signed_distance(scene, scene.maps, points, self._encode(scene, points, keypoints))
+
+    def own_keypoint_displacements(self, scene: Scene, keypoints: Tensor) -> Tensor:
+        """Whole displacement of each keypoint (B, K, 3) from its own place."""
+        return self.keypoint_field.own(scene, scene.keypoint_maps, keypoints, None)
+
+    def own_displacements(self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
+        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, given keypoints (B, K, 3)."""
+        return self.vertex_field.own(scene, scene.maps, vertices, self._encode(scene, vertices, keypoints), members)
 
     def step_keypoints(self, scene: Scene, keypoints: Tensor) -> Tensor:
         """One update of the keypoints (B, K, 3)."""
-        return keypoints + self.keypoint_field.own(scene, scene.keypoint_maps, keypoints, None)
+        return keypoints + self.own_keypoint_displacements(scene, keypoints).clamp(-self.limit, self.limit)
 
     def step(self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members``, given keypoints (B, K, 3)."""
-        encoding = self._encode(vertices, keypoints)
-        return vertices + self.vertex_field.own(scene, scene.maps, vertices, encoding, members)
+        moves = self.own_displacements(scene, vertices, keypoints, members)
+        return vertices + moves.clamp(-self.limit, self.limit)
 
-    def _encode(self, points: Tensor, keypoints: Tensor) -> Tensor | None:
-        return relative_encoding(points, keypoints) if self.relative else None
+    def _encode(self, scene: Scene, points: Tensor, keypoints: Tensor) -> Tensor | None:
+        """What the vertex field is told of keypoints (B, K, 3) at points (B, P, 3): (B, N or 1, P, E), in the views' frames."""
+        if self.relative == "none":
+            return None
+        distances = relative_encoding(points, keypoints)[:, None]
+        if self.relative == "distances":
+            return distances
+        offsets = (keypoints[:, None] - points[:, :, None])[:, None]
+        if not self.canonical:
+            offsets = offsets @ scene.to_view[:, :, None, :, :3].transpose(-1, -2)
+        return torch.cat([distances.expand(-1, offsets.shape[1], -1, -1), offsets.flatten(-2)], -1)
 
     def descend(self, scene: Scene, steps: int = 10, start: Tensor | None = None, keypoints: Tensor | None = None) -> Descent:
         """Keypoints and vertices in lock-step; vertices see the keypoints of the same step.

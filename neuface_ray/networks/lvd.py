@@ -7,6 +7,11 @@ the side of the crop, so x and y run over [-1, 1]. ``to_view`` [B, N, 3, 4] is t
 coordinates into the same kind of frame of each of N views; for a single view it is the identity. A point lies at crop
 coordinates ``(x, -y)`` of its view.
 
+The field. Every vertex has a neural field ``g_i(x) = clamp(p_i(x) - x)`` that says how a vertex at x moves. The published LVD
+puts out g_i itself; here the network puts out the place p_i(x) that it sees the vertex at, as far as can be told from x. The
+fields are the same and are trained on the same clamped displacements, but a network that knows only one place for a vertex
+already has it as a fixed point, so that a descent settles early in training and late steps do not drift.
+
 Several views. Each view votes in its own frame, where the field has learned what an image looks like from in front; the votes
 are turned into the reference frame and joined by least squares, each with the trust that the field has in itself across the
 image plane and in depth. One vote alone is that vote exactly, equal votes count as one, and order does not matter. (How the
@@ -28,10 +33,13 @@ from neuface_ray.networks.hourglass import StackedHourglass
 
 PROFILES: dict[str, dict[str, int]] = {
     "paper": {"crop_size": 256, "width": 256, "stacks": 4, "depth": 2, "reduction": 2, "hidden": 512},
-    "small": {"crop_size": 128, "width": 64, "stacks": 2, "depth": 2, "reduction": 4, "hidden": 256},
+    "small": {"crop_size": 128, "width": 64, "stacks": 2, "depth": 3, "reduction": 4, "hidden": 256},
 }
 UNSEEN = 1e-3
 START_SIGMA = 0.15
+BEYOND = 0.1
+LIMIT = 0.3
+"""Largest move of a vertex along each axis in one step, in half crops."""
 CANONICAL_SCALE = 8.0
 """Units of the canonical reference frame per metre of the head frame; an average crop has about as many half sides."""
 
@@ -114,6 +122,8 @@ def fuse_votes(votes: Tensor, to_view: Tensor, trust: Tensor) -> Tensor:
 class PointField(nn.Module):
     """One displacement field for each of M points, with a shared trunk and a last layer of its own for each point.
 
+    All displacements are whole ones, ``p_i(x) - x``; whoever takes a step clamps it.
+
     Args:
         n_features: channels sampled from the maps. n_extra: further inputs per query. hidden: width of the two hidden layers.
         n_points: M. canonical: coordinates and votes are in the reference frame instead of each view's.
@@ -130,44 +140,57 @@ class PointField(nn.Module):
         nn.init.zeros_(self.trust.bias)
         self.distance = nn.Linear(hidden, 1)
 
+    @torch.no_grad()
+    def begin_at(self, places: Tensor) -> None:
+        """Starting weights with which the fields lead to ``places`` (M, 3), moved together by a random affine map of the input.
+
+        What most distinguishes pictures, where and how large a head is and how it is turned, then is a matter of few numbers.
+        """
+        ones = torch.cat([torch.ones_like(places[:, :1]), places], -1)
+        maps = 0.3 * torch.randn(3, 4, self.last.in_features, device=places.device) / self.last.in_features**0.5
+        self.last.weight = torch.einsum("ma,cah->mch", ones, maps).flatten(0, 1)
+        self.last.bias.copy_(places.flatten())
+
     def dense(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None) -> Tensor:
         """Displacements (B, P, len(members), 3) from every query (B, P, 3) to every member (indices; None for all M)."""
-        hidden, frames, trust = self._hidden(scene, maps, points, extra)
+        hidden, position, frames, trust = self._hidden(scene, maps, points, extra)
         weight, bias = self._last_layer()
         if members is not None:
             weight, bias = weight[members], bias[members]
-        votes = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, 3))
-        return fuse_votes(votes, frames, trust)
+        places = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, 3))
+        return fuse_votes(places - position[..., None, :], frames, trust)
 
     def own(
         self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None = None
     ) -> Tensor:
         """Displacement (B, M, 3) of each of the M points (or of the ``members``) at its own place (B, M, 3), in O(M)."""
-        hidden, frames, trust = self._hidden(scene, maps, points, extra)
+        hidden, position, frames, trust = self._hidden(scene, maps, points, extra)
         weight, bias = self._last_layer()
         if members is not None:
             weight, bias = weight[members], bias[members]
-        votes = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
-        return fuse_votes(votes, frames, trust)
+        places = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
+        return fuse_votes(places - position, frames, trust)
 
     def signed_distance(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> Tensor:
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training the trunk and the features."""
-        hidden, _, trust = self._hidden(scene, maps, points, extra)
+        hidden, _, _, trust = self._hidden(scene, maps, points, extra)
         weight = trust.mean(-1)
         return (self.distance(hidden)[..., 0].to(weight.dtype) * weight).sum(1) / weight.sum(1)
 
     def _last_layer(self) -> tuple[Tensor, Tensor]:
         return self.last.weight.unflatten(0, (self.n_points, 3)), self.last.bias.unflatten(0, (self.n_points, 3))
 
-    def _hidden(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Hidden state (B, N, P, H), the frames of the votes (B, N, 3, 4) and their trust (B, N, P, 2)."""
+    def _hidden(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> tuple[Tensor, ...]:
+        """Hidden state (B, N, P, H), positions (B, N, P, 3) and frames (B, N, 3, 4) of the votes, their trust (B, N, P, 2).
+
+        ``extra`` is (B, N, P, E), or (B, 1, P, E) for all views."""
         placed = apply_similarity(scene.to_view, points[:, None])
         crop = placed[..., :2] * placed.new_tensor([1.0, -1.0])
         features = sample_maps(maps, crop.flatten(0, 1)).unflatten(0, crop.shape[:2])
         position = points[:, None].expand_as(placed) if self.canonical else placed
         inputs = [position.to(features.dtype), features]
         if extra is not None:
-            inputs.append(extra[:, None].expand(-1, placed.shape[1], -1, -1).to(features.dtype))
+            inputs.append(extra.expand(-1, placed.shape[1], -1, -1).to(features.dtype))
         hidden = torch.relu(self.second(torch.relu(self.first(torch.cat(inputs, -1)))))
         inside = (crop.abs() <= 1).all(-1, keepdim=True).to(placed.dtype) + UNSEEN
         trust = F.softplus(self.trust(hidden).to(placed.dtype)) * inside * scene.valid[:, :, None, None]
@@ -175,7 +198,7 @@ class PointField(nn.Module):
         if self.canonical:
             frames = torch.eye(3, 4, dtype=frames.dtype, device=frames.device).expand_as(frames)
             trust = trust.mean(-1, keepdim=True).expand_as(trust)
-        return hidden, frames, trust
+        return hidden, position, frames, trust
 
 
 class LVD(nn.Module):
@@ -183,12 +206,21 @@ class LVD(nn.Module):
 
     Args:
         n_vertices: of the mesh. profile: one of ``PROFILES``; ``sizes`` overrides its entries.
-        mask: a foreground mask is the fourth channel of the images. canonical: see `PointField`.
+        mask: a foreground mask is the fourth channel of the images. canonical: see `PointField`. limit: see `LIMIT`.
     """
 
-    def __init__(self, n_vertices: int, profile: str = "small", mask: bool = False, canonical: bool = False, **sizes: int):
+    def __init__(
+        self,
+        n_vertices: int,
+        profile: str = "small",
+        mask: bool = False,
+        canonical: bool = False,
+        limit: float = LIMIT,
+        **sizes: int,
+    ):
         super().__init__()
-        self.options = {"n_vertices": n_vertices, "profile": profile, "mask": mask, "canonical": canonical, **sizes}
+        options = {"n_vertices": n_vertices, "profile": profile, "mask": mask, "canonical": canonical, "limit": limit}
+        self.options, self.limit = options | sizes, limit
         size = PROFILES[profile] | sizes
         self.crop_size, self.n_channels, self.n_vertices = size["crop_size"], 4 if mask else 3, n_vertices
         self.image = StackedHourglass(self.n_channels, size["width"], size["stacks"], size["depth"], size["reduction"])
@@ -205,16 +237,20 @@ class LVD(nn.Module):
         return Scene(self.image(with_mask(images, self.n_channels).flatten(0, 1)), to_view, valid, [])
 
     def displacements(self, scene: Scene, points: Tensor, members: Tensor | None = None) -> Tensor:
-        """Displacement (B, P, len(members), 3) of each query (B, P, 3) towards each vertex: the field that is trained."""
+        """Whole displacement (B, P, len(members), 3) of each query (B, P, 3) to each vertex: the field that is trained."""
         return self.vertex_field.dense(scene, scene.maps, points, None, members)
 
     def signed_distance(self, scene: Scene, points: Tensor) -> Tensor:
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
         return self.vertex_field.signed_distance(scene, scene.maps, points, None)
 
+    def own_displacements(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
+        """Whole displacement of each vertex (B, V, 3), or of the ``members`` (B, len(members), 3), from its own place."""
+        return self.vertex_field.own(scene, scene.maps, vertices, None, members)
+
     def step(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members`` (B, len(members), 3)."""
-        return vertices + self.vertex_field.own(scene, scene.maps, vertices, None, members)
+        return vertices + self.own_displacements(scene, vertices, members).clamp(-self.limit, self.limit)
 
     def descend(self, scene: Scene, steps: int = 10, start: Tensor | None = None) -> Descent:
         """Iterates from ``start`` (B, V, 3), or from a random cloud that is always the same (`start_cloud`)."""
@@ -260,6 +296,18 @@ def iterate(
     return tuple(torch.stack(parts) for parts in zip(*states, strict=True))
 
 
-def clamped_targets(targets: Tensor, points: Tensor, limit: float) -> Tensor:
-    """What a field should answer: (B, P, M, 3) ``clamp(target - point, -limit, limit)`` for (B, M, 3) and (B, P, 3)."""
-    return (targets[:, None] - points[:, :, None]).clamp(-limit, limit)
+def descent_error(displacements: Tensor, wanted: Tensor, limit: float) -> Tensor:
+    """Mean absolute error of clamped displacements (LVD's loss), in which what lies beyond the clamp keeps a small share.
+
+    Without it a displacement that is clamped on the wrong side would have no gradient, and how far a view sees a vertex could
+    not be compared with what other views see.
+
+    Args:
+        displacements, wanted: whole displacements of one shape.
+    """
+    return (soft_clamp(displacements.to(wanted.dtype), limit) - soft_clamp(wanted, limit)).abs().mean()
+
+
+def soft_clamp(x: Tensor, limit: float) -> Tensor:
+    """``clamp(x, -limit, limit)`` with the slope `BEYOND` outside."""
+    return BEYOND * x + (1 - BEYOND) * x.clamp(-limit, limit)

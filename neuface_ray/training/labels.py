@@ -12,6 +12,8 @@ from neuface_ray.heads import HeadModel
 from neuface_ray.networks.lvd import CANONICAL_SCALE, apply_similarity, compose, invert
 
 Batch = dict[str, Tensor]
+TYPICAL_SCALE, TYPICAL_SHIFT = 10.0, (0.0, 0.2, 0.0)
+"""Half crops in a metre, and where the origin of the head lies in a crop, in the average picture."""
 
 
 class Targets(NamedTuple):
@@ -57,3 +59,10 @@ def locate(head: HeadModel, batch: Batch, placed: Tensor, canonical: bool) -> Ta
     to_view = compose(placed, invert(reference)[:, None])
     scale = reference[..., :3].square().sum((-1, -2)).div(3).sqrt()
     return Targets(apply_similarity(reference, vertices), to_view, batch["view_valid"], 1 / scale)
+
+
+def typical_place(points: Tensor, canonical: bool) -> Tensor:
+    """Where points (..., 3) of the resting head, metres, lie in the reference frame of an average picture."""
+    if canonical:
+        return CANONICAL_SCALE * points
+    return TYPICAL_SCALE * points + points.new_tensor(TYPICAL_SHIFT)

@@ -89,7 +89,7 @@ def train_worker(job: Job) -> None:
     if config.init:
         recipe.load(network, Path(config.init))
     average = Average(network, config.ema)
-    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], betas=(0.5, 0.999))
+    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], betas=(0.5, 0.999), fused=True)
     done = _restore(network, average, optimiser, config)
     learner = ray.train.torch.prepare_model(Learner(recipe, network), parallel_strategy_kwargs={"find_unused_parameters": True})
     journal = Journal(job.folder, done, config.tensorboard) if rank == 0 else None

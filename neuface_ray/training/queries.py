@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from neuface_ray.training.augment import uniform
 
 BOX = 1.2
 """Half side of the box that holds a head, in half crops."""
-LONGEST_ROLLOUT = 12
+LONGEST_ROLLOUT = 10
 
 
 def queries(around: Tensor, count: int, sigma: float, generator: torch.Generator) -> Tensor:
@@ -26,9 +29,23 @@ def some_of(total: int, count: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(total, generator=generator, device=generator.device)[:count]
 
 
-def rollout_length(generator: torch.Generator) -> int:
-    """Number of real steps after which a rollout is judged."""
-    return int(torch.randint(1, LONGEST_ROLLOUT, (1,), generator=generator, device=generator.device).item())
+State = tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def way_of(step: Callable[[State], State], start: State, generator: torch.Generator) -> State:
+    """Where each sample of a batch stands after its own random number of real steps, 0 to ``LONGEST_ROLLOUT`` - 1.
+
+    Args:
+        step: one update of a state of tensors (B, ...).
+    """
+    lengths = torch.randint(LONGEST_ROLLOUT, (len(start[0]),), generator=generator, device=generator.device)
+    states = [start]
+    with parametrize.cached():
+        for _ in range(int(lengths.max())):
+            states.append(step(states[-1]))
+    rows = torch.arange(len(lengths), device=lengths.device)
+    return tuple(torch.stack(parts)[lengths, rows] for parts in zip(*states, strict=True))
 
 
 def chance(probability: float, generator: torch.Generator) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuface_ray.networks.glvd import GLVD, relative_encoding
-from neuface_ray.networks.lvd import clamped_targets
+from neuface_ray.networks.lvd import apply_similarity, descent_error
 from tests.networks.test_lvd import TINY, random_views
 
 
@@ -32,7 +32,15 @@ def test_encoding_equals_its_formula_and_only_knows_distances():
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"heatmaps": "none"}, {"heatmaps": "landmarks"}, {"relative": False}, {"mask": True}, {"canonical": True}],
+    [
+        {},
+        {"heatmaps": "none"},
+        {"heatmaps": "landmarks"},
+        {"relative": "none"},
+        {"relative": "distances"},
+        {"mask": True},
+        {"canonical": True},
+    ],
     ids=str,
 )
 def test_every_switch_gives_a_network_that_descends_and_learns(options):
@@ -57,9 +65,13 @@ def test_own_values_are_the_diagonal_of_the_dense_fields():
         scene = model.scene(torch.rand(2, 2, 3, 32, 32), random_views(2, 2))
         points, keypoints = torch.randn(2, 20, 3) * 0.3, torch.randn(2, 4, 3) * 0.3
         dense = model.displacements(scene, points, keypoints).diagonal(dim1=1, dim2=2).transpose(1, 2)
-        assert torch.allclose(model.step(scene, points, keypoints) - points, dense, atol=1e-6)
+        assert torch.allclose(model.own_displacements(scene, points, keypoints), dense, atol=1e-6)
+        moves = model.step(scene, points, keypoints) - points
+        assert torch.allclose(moves, dense.clamp(-model.limit, model.limit), atol=1e-6)
         dense = model.keypoint_displacements(scene, keypoints).diagonal(dim1=1, dim2=2).transpose(1, 2)
-        assert torch.allclose(model.step_keypoints(scene, keypoints) - keypoints, dense, atol=1e-6)
+        assert torch.allclose(model.own_keypoint_displacements(scene, keypoints), dense, atol=1e-6)
+        moves = model.step_keypoints(scene, keypoints) - keypoints
+        assert torch.allclose(moves, dense.clamp(-model.limit, model.limit), atol=1e-6)
 
 
 def test_order_and_copies_of_views_change_nothing():
@@ -78,12 +90,24 @@ def test_order_and_copies_of_views_change_nothing():
 
 def test_vertices_follow_the_keypoints_only_with_the_relative_encoding():
     here, there = torch.zeros(1, 4, 3), torch.full((1, 4, 3), 0.3)
-    for relative in (True, False):
+    for relative in ("offsets", "distances", "none"):
         model = tiny(relative=relative)
         with torch.no_grad():
             scene = model.scene(torch.rand(1, 1, 3, 32, 32))
             moved = (model.step(scene, torch.zeros(1, 20, 3), here) - model.step(scene, torch.zeros(1, 20, 3), there)).abs()
-        assert (moved.max() > 1e-4) == relative
+        assert (moved.max() > 1e-4) == (relative != "none")
+
+
+def test_offsets_turn_with_the_reference_frame_of_the_views():
+    model, images, to_view = tiny(heatmaps="none"), torch.rand(1, 2, 3, 32, 32), random_views(1, 2)
+    points, keypoints = torch.randn(1, 6, 3) * 0.3, torch.randn(1, 4, 3) * 0.3
+    turn = torch.cat([torch.linalg.qr(torch.randn(3, 3))[0], torch.tensor([[0.1], [0.0], [-0.2]])], -1)
+    square = torch.cat([turn, torch.tensor([[0.0, 0, 0, 1]])])
+    with torch.no_grad():
+        before = model.displacements(model.scene(images, to_view), points, keypoints)
+        scene = model.scene(images, to_view @ square.inverse())
+        after = model.displacements(scene, apply_similarity(turn, points), apply_similarity(turn, keypoints))
+    assert torch.allclose(before @ turn[:, :3].T, after, atol=1e-5)
 
 
 def test_given_keypoints_are_kept():
@@ -102,6 +126,8 @@ def test_missing_landmarks_are_an_error_and_unknown_ones_are_blank():
     assert scene.keypoint_maps[0].isfinite().all()
     with pytest.raises(ValueError, match="heatmaps must be one of"):
         tiny(heatmaps="detector")
+    with pytest.raises(ValueError, match="relative must be one of"):
+        tiny(relative="angles")
 
 
 @pytest.mark.slow
@@ -118,13 +144,14 @@ def test_overfits_one_face_with_its_own_keypoints():
         points = torch.cat([torch.rand(1, 64, 3) * 2.4 - 1.2, near], 1)
         scene = model.scene(image)
         noisy = keypoint_target + (0, 0.05, 0.15)[step % 3] * torch.randn(1, 4, 3)
-        error = model.displacements(scene, points, noisy) - clamped_targets(target, points, 0.3)
+        error = descent_error(model.displacements(scene, points, noisy), target[:, None] - points[:, :, None], 0.3)
         points = torch.cat([points[:, :64], keypoint_target.repeat(1, 16, 1) + 0.05 * torch.randn(1, 64, 3)], 1)
-        keypoint_error = model.keypoint_displacements(scene, points) - clamped_targets(keypoint_target, points, 0.3)
+        moves = model.keypoint_displacements(scene, points)
+        keypoint_error = descent_error(moves, keypoint_target[:, None] - points[:, :, None], 0.3)
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1, 2 - 2 * step / steps)
         optimiser.zero_grad()
-        (error.abs().mean() + keypoint_error.abs().mean()).backward()
+        (error + keypoint_error).backward()
         optimiser.step()
     with torch.no_grad():
         descent = model.eval().descend(model.scene(image), 12)

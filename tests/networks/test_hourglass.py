@@ -1,7 +1,15 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
-from neuface_ray.networks.hourglass import HeatmapNet, StackedHourglass, gaussian_heatmaps, heatmap_peaks
+from neuface_ray.networks.hourglass import HeatmapNet, StackedHourglass, doubled, gaussian_heatmaps, heatmap_peaks
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 16)])
+def test_doubling_is_bicubic_interpolation(size):
+    x = torch.rand(2, 3, *size, dtype=torch.float64)
+    expected = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+    assert torch.allclose(doubled(x), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "reduction"), [(3, 2), (4, 4)])

@@ -10,10 +10,11 @@ from neuface_ray.networks.lvd import (
     PointField,
     Scene,
     apply_similarity,
-    clamped_targets,
+    descent_error,
     fuse_votes,
     iterate,
     sample_maps,
+    soft_clamp,
 )
 
 TINY = {"crop_size": 32, "width": 16, "stacks": 2, "depth": 1, "reduction": 2, "hidden": 32}
@@ -50,8 +51,11 @@ def test_own_values_are_the_diagonal_of_the_dense_field():
             points = torch.randn(2, 20, 3) * 0.4
             dense = model.displacements(scene, points)
             some = model.displacements(scene, points, torch.tensor([7, 3]))
-            own = model.step(scene, points) - points
+            own = model.own_displacements(scene, points)
+            moved = model.step(scene, points) - points
         assert dense.shape == (2, 20, 20, 3)
+        assert own.abs().max() > model.limit
+        assert torch.allclose(moved, own.clamp(-model.limit, model.limit), atol=1e-6)
         assert torch.allclose(own, dense.diagonal(dim1=1, dim2=2).transpose(1, 2), atol=1e-6)
         assert torch.allclose(some, dense[:, :, [7, 3]], atol=1e-6)
 
@@ -63,7 +67,7 @@ def test_oracle_field_arrives_in_as_many_steps_as_the_clamp_allows(limit):
     distance = (targets - start).abs().max().item()
 
     def step(state):
-        return (state[0] + clamped_targets(targets, state[0], limit).diagonal(dim1=1, dim2=2).transpose(1, 2),)
+        return (state[0] + (targets - state[0]).clamp(-limit, limit),)
 
     needed = math.ceil(distance / limit)
     (path,) = iterate(step, (start,), needed)
@@ -71,6 +75,33 @@ def test_oracle_field_arrives_in_as_many_steps_as_the_clamp_allows(limit):
     assert (path[-2] - targets).abs().max() > 1e-3
     errors = (path - targets).abs().mean((1, 2, 3))
     assert (errors.diff() < 0).all()
+
+
+def test_the_loss_is_that_of_clamped_displacements_and_tells_how_far_even_beyond():
+    wanted = torch.tensor([0.1, -0.2, 0.5, -2.0], dtype=torch.float64)
+    found = torch.tensor([0.2, -0.2, 0.9, 1.0], dtype=torch.float64, requires_grad=True)
+    naive = [0.1, 0.0, 0.1 * 0.4, 0.1 * 3 + 0.9 * 0.6]
+    error = descent_error(found, wanted, 0.3)
+    assert error.item() == pytest.approx(sum(naive) / 4)
+    error.backward()
+    assert torch.allclose(4 * found.grad, torch.tensor([1, 0, 0.1, 0.1], dtype=torch.float64))
+    assert torch.allclose(soft_clamp(wanted, 1e9), wanted)
+
+
+def test_new_fields_lead_to_where_they_are_told_and_move_affinely():
+    torch.manual_seed(0)
+    field, places = PointField(2, 0, 32, 30), torch.randn(30, 3)
+    field.begin_at(places)
+    scene = Scene([], torch.eye(3, 4).expand(2, 1, 3, 4), torch.ones(2, 1, dtype=torch.bool), [])
+    points = 0.3 * torch.randn(2, 5, 3)
+    with torch.no_grad():
+        found = field.dense(scene, [torch.randn(2, 2, 4, 4)], points, None, None) + points[:, :, None]
+    assert torch.allclose(found.mean((0, 1)), places, atol=0.5)
+    ones = torch.cat([torch.ones(30, 1), places], -1)
+    for moved in found.flatten(0, 1):
+        fitted = ones @ torch.linalg.lstsq(ones, moved).solution
+        assert torch.allclose(moved, fitted, atol=1e-4)
+        assert (moved - places).abs().max() > 1e-3
 
 
 def test_votes_are_joined_as_weighted_least_squares():
@@ -185,7 +216,7 @@ def test_overfits_one_face():
         near = target[:, torch.randint(40, (128,))] + 0.03 * torch.randn(1, 128, 3)
         points = torch.cat([torch.rand(1, 128, 3) * 2.4 - 1.2, near], 1)
         scene = model.scene(image)
-        loss = (model.displacements(scene, points) - clamped_targets(target, points, 0.3)).abs().mean()
+        loss = descent_error(model.displacements(scene, points), target[:, None] - points[:, :, None], model.limit)
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1, 2 - 2 * step / 700)
         optimiser.zero_grad()

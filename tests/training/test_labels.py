@@ -5,7 +5,7 @@ import torch
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.networks.lvd import apply_similarity, compose
 from neuface_ray.training.augment import move_points
-from neuface_ray.training.labels import head_to_view, locate
+from neuface_ray.training.labels import head_to_view, locate, typical_place
 from tests.training.made import codes
 
 
@@ -42,3 +42,11 @@ def test_targets_move_with_the_picture(head, batch):
     second = apply_similarity(still.to_view[:, 1], still.vertices)[..., :2] * flip
     second_moved = apply_similarity(moved.to_view[:, 1], moved.vertices)[..., :2] * flip
     assert torch.allclose(move_points(second, motion[:, 1]), second_moved, atol=1e-4)
+
+
+def test_the_typical_place_is_where_an_average_picture_shows_the_resting_head(head):
+    rest = {name: torch.zeros(1, 1, size) for name, size in (("shape", 1), ("expression", 1), ("pose", 15))}
+    rest |= {"camera": torch.tensor([[[10.0, 0.0, 0.02]]]), "view_valid": torch.ones(1, 1, dtype=torch.bool)}
+    for canonical in (False, True):
+        found = locate(head, rest, head_to_view(head, rest), canonical).vertices[0]
+        assert torch.allclose(typical_place(head.template, canonical), found, atol=1e-3)

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.descent_file import load_network
-from neuface_ray.networks.glvd import GLVD, HEATMAP_SOURCES
+from neuface_ray.networks.glvd import GLVD, HEATMAP_SOURCES, RELATIVE
 from neuface_ray.networks.keypoints import SETS, image_keypoints, surface_keypoints
-from neuface_ray.networks.lvd import Scene, clamped_targets, start_cloud
+from neuface_ray.networks.lvd import Scene, descent_error, start_cloud
 from neuface_ray.training.augment import move_points
-from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
-from neuface_ray.training.queries import chance, queries, rollout_length, some_of
+from neuface_ray.training.labels import Batch, Targets, head_to_view, locate, typical_place
+from neuface_ray.training.queries import chance, queries, some_of, way_of
 from neuface_ray.training.recipe import Step
 from neuface_ray.training.recipes.lvd import MM, DescentConfig, LvdRecipe, pixels
 from neuface_ray.training.sources import Reading
@@ -32,7 +31,9 @@ class GlvdConfig(DescentConfig):
     """Guided descent; ablations are ``relative``, ``heatmaps`` and ``keypoints``."""
 
     keypoints: int = field(default=18, metadata={"help": f"number of guiding keypoints: {', '.join(map(str, SETS))}"})
-    relative: bool = field(default=True, metadata={"help": "encode vertices relative to the keypoints"})
+    relative: str = field(
+        default="offsets", metadata={"help": f"encoding of vertices relative to keypoints: {', '.join(RELATIVE)}"}
+    )
     heatmaps: str = field(default="network", metadata={"help": f"2D evidence for keypoints: {', '.join(HEATMAP_SOURCES)}"})
     heatmap_weights: str | None = field(default=None, metadata={"help": "frozen network of recipe=heatmap; null: packaged"})
     keypoint_weight: float = field(default=1.0, metadata={"help": "weight of the keypoint term"})
@@ -65,7 +66,11 @@ class GlvdRecipe(LvdRecipe):
             heatmaps=config.heatmaps,
             heatmap_options=options,
             relative=config.relative,
+            limit=config.limit,
         )
+        resting = typical_place(self.head.template, config.canonical)
+        module.vertex_field.begin_at(resting)
+        module.keypoint_field.begin_at(surface_keypoints(self.head, resting, config.keypoints))
         if frozen is not None:
             module.heatmap_net.load_state_dict(frozen.state_dict())
         return module
@@ -76,19 +81,23 @@ class GlvdRecipe(LvdRecipe):
         more = {} if hints is None else {"landmarks": lambda motion: move_points(hints, motion)}
         scene, targets = self.augmented(module, batch, step, **more)
         truth = surface_keypoints(self.head, targets.vertices, config.keypoints)
-        guide = self.guide(module, scene, truth, step)
+        noisy = self.noisy(truth, step)
         if step.progress < config.sdf:
             points, distance = self.distances(targets.vertices, step)
-            return {"distance": (module.signed_distance(scene, points, guide) - distance).abs().mean()}
-        points = queries(targets.vertices, config.points, config.near, step.generator)
+            return {"distance": (module.signed_distance(scene, points, noisy) - distance).abs().mean()}
         members = some_of(self.head.n_vertices, config.members, step.generator)
-        wanted = clamped_targets(targets.vertices[:, members], points, config.limit)
-        terms = {"vertices": (module.displacements(scene, points, guide, members) - wanted).abs().mean()}
-        points = queries(truth, config.points, NEAR_KEYPOINTS, step.generator)
-        error = module.keypoint_displacements(scene, points) - clamped_targets(truth, points, config.limit)
-        terms["keypoints"] = config.keypoint_weight * error.abs().mean()
+        terms, found = {}, noisy
         if config.unroll > 0 and step.progress >= config.unroll_from:
-            terms["unroll"] = config.unroll * self.unrolled_pair(module, scene, targets, truth, members, step)
+            error, found = self.unrolled_pair(module, scene, targets, truth, members, step)
+            terms["unroll"] = config.unroll * error
+        own = chance(0.5, step.generator) and step.progress >= config.rollout_from
+        points = queries(targets.vertices, config.points, config.near, step.generator)
+        wanted = targets.vertices[:, None, members] - points[:, :, None]
+        moves = module.displacements(scene, points, found if own else noisy, members)
+        terms["vertices"] = descent_error(moves, wanted, config.limit)
+        points = queries(truth, config.points, NEAR_KEYPOINTS, step.generator)
+        moves = module.keypoint_displacements(scene, points)
+        terms["keypoints"] = config.keypoint_weight * descent_error(moves, truth[:, None] - points[:, :, None], config.limit)
         return terms
 
     def hints(self, batch: Batch) -> Tensor | None:
@@ -99,38 +108,30 @@ class GlvdRecipe(LvdRecipe):
         made = image_keypoints(landmarks.cpu().numpy(), self.settings.keypoints)
         return torch.from_numpy(made).to(landmarks.device)
 
-    def guide(self, module: nn.Module, scene: Scene, truth: Tensor, step: Step) -> Tensor:
-        """Keypoints for the vertex field: the truth with noise, later often the network's own after some steps."""
-        generator, device = step.generator, truth.device
-        if chance(0.5, generator) and step.progress >= self.settings.rollout_from:
-            with torch.no_grad(), parametrize.cached():
-                return self.keypoints_after(module, scene, rollout_length(generator))
-        sigma = torch.tensor(KEYPOINT_NOISE, device=device)
-        chosen = sigma[torch.randint(len(sigma), (len(truth), 1, 1), generator=generator, device=device)]
-        return truth + chosen * torch.randn(truth.shape, generator=generator, device=device)
-
     @staticmethod
-    def keypoints_after(module: nn.Module, scene: Scene, steps: int) -> Tensor:
-        keypoints = start_cloud(scene, module.n_keypoints, seed=1)
-        for _ in range(steps):
-            keypoints = module.step_keypoints(scene, keypoints)
-        return keypoints
+    def noisy(truth: Tensor, step: Step) -> Tensor:
+        """The true keypoints, as wrong as those of a sample's early or late steps may be."""
+        sigma = torch.tensor(KEYPOINT_NOISE, device=truth.device)
+        chosen = sigma[torch.randint(len(sigma), (len(truth), 1, 1), generator=step.generator, device=truth.device)]
+        return truth + chosen * torch.randn(truth.shape, generator=step.generator, device=truth.device)
 
     def unrolled_pair(
         self, module: nn.Module, scene: Scene, targets: Targets, truth: Tensor, members: Tensor, step: Step
-    ) -> Tensor:
-        """As `LvdRecipe.unrolled`, in lock-step with the keypoints."""
-        state, wanted_state = start_cloud(scene, module.n_vertices)[:, members], targets.vertices[:, members]
-        keypoints = start_cloud(scene, module.n_keypoints, seed=1)
-        with torch.no_grad(), parametrize.cached():
-            for _ in range(rollout_length(step.generator)):
-                keypoints = module.step_keypoints(scene, keypoints)
-                state = module.step(scene, state, keypoints, members)
+    ) -> tuple[Tensor, Tensor]:
+        """As `LvdRecipe.unrolled`, in lock-step with the keypoints, which are returned too (without a gradient)."""
+
+        def update(state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            keypoints = module.step_keypoints(scene, state[1])
+            return module.step(scene, state[0], keypoints, members), keypoints
+
+        start = (start_cloud(scene, module.n_vertices)[:, members], start_cloud(scene, module.n_keypoints, seed=1))
+        state, keypoints = way_of(update, start, step.generator)
         limit = self.settings.limit
-        moved = module.step_keypoints(scene, keypoints)
-        error = (moved - keypoints - (truth - keypoints).clamp(-limit, limit)).abs().mean()
-        vertices = module.step(scene, state, moved.detach(), members)
-        return error + (vertices - state - (wanted_state - state).clamp(-limit, limit)).abs().mean()
+        moves = module.own_keypoint_displacements(scene, keypoints)
+        error = descent_error(moves, truth - keypoints, limit)
+        keypoints = (keypoints + moves.clamp(-limit, limit)).detach()
+        moves = module.own_displacements(scene, state, keypoints, members)
+        return error + descent_error(moves, targets.vertices[:, members] - state, limit), keypoints
 
     @torch.no_grad()
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -11,16 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from neuface_ray.evaluation.alignment import rigid
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.descent_file import load_network, save_network
-from neuface_ray.networks.lvd import LVD, PROFILES, Descent, Scene, apply_similarity, clamped_targets, compose, start_cloud
+from neuface_ray.networks.lvd import LIMIT, LVD, PROFILES, Descent, Scene, apply_similarity, compose, descent_error, start_cloud
 from neuface_ray.training.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
-from neuface_ray.training.labels import Batch, Targets, head_to_view, locate
-from neuface_ray.training.queries import chance, queries, rollout_length, some_of
+from neuface_ray.training.labels import Batch, Targets, head_to_view, locate, typical_place
+from neuface_ray.training.queries import chance, queries, some_of, way_of
 from neuface_ray.training.recipe import Recipe, Step
 from neuface_ray.training.sources import Reading
 from neuface_ray.training.surface import signed_distances, silhouettes
@@ -38,12 +37,12 @@ class DescentConfig:
     views: int = field(default=1, metadata={"help": "most views in a sample"})
     one_view: float = field(default=0.6, metadata={"help": "probability that a batch shows only the first view"})
     canonical: bool = field(default=False, metadata={"help": "descend in the head's frame instead of the first view's"})
-    limit: float = field(default=0.3, metadata={"help": "clamp of the displacements, in half crops"})
-    points: int = field(default=256, metadata={"help": "queries per sample, half uniform, half near the surface"})
-    members: int = field(default=512, metadata={"help": "random vertices whose displacements are computed at each step"})
+    limit: float = field(default=LIMIT, metadata={"help": "clamp of the displacements, in half crops"})
+    points: int = field(default=128, metadata={"help": "queries per sample, half uniform, half near the surface"})
+    members: int = field(default=256, metadata={"help": "random vertices whose displacements are computed at each step"})
     near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
-    unroll: float = field(default=0.5, metadata={"help": "weight of the error after real steps; 0: none"})
-    unroll_from: float = field(default=0.2, metadata={"help": "share of the training after which that term begins"})
+    unroll: float = field(default=1.0, metadata={"help": "weight of the error after real steps; 0: none"})
+    unroll_from: float = field(default=0.1, metadata={"help": "share of the training after which that term begins"})
     mask: bool = field(default=False, metadata={"help": "a foreground mask as fourth channel: the label's silhouette, or full"})
     sdf: float = field(default=0.0, metadata={"help": "share of the training that goes before, on signed distances"})
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -61,7 +60,10 @@ class LvdRecipe(Recipe):
         self.face = head.regions["face"]
 
     def build(self) -> nn.Module:
-        return LVD(self.head.n_vertices, self.settings.profile, self.settings.mask, self.settings.canonical)
+        config = self.settings
+        module = LVD(self.head.n_vertices, config.profile, config.mask, config.canonical, config.limit)
+        module.vertex_field.begin_at(typical_place(self.head.template, config.canonical))
+        return module
 
     def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
         save_network(module, path, facts)
@@ -77,21 +79,18 @@ class LvdRecipe(Recipe):
             return {"distance": (module.signed_distance(scene, points) - distance).abs().mean()}
         points = queries(targets.vertices, self.settings.points, self.settings.near, step.generator)
         members = some_of(self.head.n_vertices, self.settings.members, step.generator)
-        wanted = clamped_targets(targets.vertices[:, members], points, self.settings.limit)
-        terms = {"vertices": (module.displacements(scene, points, members) - wanted).abs().mean()}
+        wanted = targets.vertices[:, None, members] - points[:, :, None]
+        terms = {"vertices": descent_error(module.displacements(scene, points, members), wanted, self.settings.limit)}
         if self.settings.unroll > 0 and step.progress >= self.settings.unroll_from:
             terms["unroll"] = self.settings.unroll * self.unrolled(module, scene, targets, members, step)
         return terms
 
     def unrolled(self, module: nn.Module, scene: Scene, targets: Targets, members: Tensor, step: Step) -> Tensor:
         """Error of one step from where some real steps have led; only the last one has a gradient."""
-        state = start_cloud(scene, module.n_vertices)[:, members]
-        truth = targets.vertices[:, members]
-        with torch.no_grad(), parametrize.cached():
-            for _ in range(rollout_length(step.generator)):
-                state = module.step(scene, state, members)
-        wanted = state + (truth - state).clamp(-self.settings.limit, self.settings.limit)
-        return (module.step(scene, state, members) - wanted).abs().mean()
+        start = (start_cloud(scene, module.n_vertices)[:, members],)
+        (state,) = way_of(lambda state: (module.step(scene, state[0], members),), start, step.generator)
+        moves = module.own_displacements(scene, state, members)
+        return descent_error(moves, targets.vertices[:, members] - state, self.settings.limit)
 
     @torch.no_grad()
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
