@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from neuface_ray.claims import encoder
+from neuface_ray.claims import encoder, geometry, neuface
 from neuface_ray.claims.findings import Findings
 from neuface_ray.errors import UsageError
 
@@ -24,10 +24,16 @@ class EvaluateConfig:
     """Head model: open_head, or the path of a FLAME file."""
     encoder: encoder.EncoderEvaluation = field(default_factory=encoder.EncoderEvaluation)
     """The encoder alone."""
+    geometry: geometry.GeometryEvaluation = field(default_factory=geometry.GeometryEvaluation)
+    """Scans and synthetic heads, scored scan to mesh."""
+    neuface_claims: neuface.NeufaceClaims = field(default_factory=neuface.NeufaceClaims)
+    """NeuFace, direct fitting and the encoder against the paper's claims."""
 
 
 EVALUATIONS: dict[str, Callable[[EvaluateConfig], Findings]] = {
     "encoder": encoder.evaluate,
+    "geometry": geometry.evaluate,
+    "neuface_claims": neuface.evaluate,
 }
 
 

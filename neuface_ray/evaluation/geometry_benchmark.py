@@ -1,30 +1,35 @@
-"""Is geometry learned, or only landmarks followed? Scans are rendered, annotated, and the annotation is held to the scan.
+"""Is geometry learned, or only landmarks followed? Heads are photographed, annotated, and the annotation is held to the scan.
 
-Each scan is rendered by known pinhole cameras from several yaws; an annotator turns the pictures into a head; the distance of
-the scan's surface to that head is measured after alignment, with a free scale (``similarity``) and without (``metric``), over
-the whole face (95 mm round the nose tip) and the inner face (65 mm). The alignment is fitted once, on the whole face; it is
-never refitted to a region. The mean head, which looks at no picture, is the line below which nothing counts.
+A known pinhole camera sees a head from several yaws; an annotator turns the pictures into a head; the distance of the scan's
+surface to that head is measured after alignment, with a free scale (``similarity``) and without (``metric``), over the whole
+face (95 mm round the nose tip) and the inner face (65 mm). The alignment is fitted once, on the whole face; it is never
+refitted to a region. The mean head, which looks at no picture, is the line below which nothing counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from neuface_ray.evaluation.scan_to_mesh import MEDIAPIPE_SEVEN, region_near, scan_to_mesh
-from neuface_ray.evaluation.scans import NOSE_TIP, Scan, surface_sample
-from neuface_ray.evaluation.statistics import compare, summary
+from neuface_ray.evaluation.alignment import Alignment, similarity
+from neuface_ray.evaluation.scan_to_mesh import MEDIAPIPE_SEVEN, refine, region_near
+from neuface_ray.evaluation.scans import NOSE_TIP, Scan
+from neuface_ray.evaluation.statistics import Comparison, compare, summary
+from neuface_ray.evaluation.surface import Surface
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.types import Camera
 
-YAWS_DEG = (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0)
 REGIONS_MM = {"whole": 95.0, "inner": 65.0}
 MODES = ("similarity", "metric")
 MEAN_HEAD = "mean head"
-DISTANCE_M, SIDE_PX, FIELD_M = 1.2, 512, 0.36
+GAIN_KEY = "similarity_inner_mean"
+DISTANCE_M, FIELD_M = 1.2, 0.36
+_COARSE = 5
+
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -51,22 +56,29 @@ class Prediction:
         return cls(np.asarray(vertices), head.faces.numpy(), points)
 
 
-Annotate = Callable[[Sequence[Render]], Prediction | None]
-"""From one or more pictures of one head to that head, or None if it fails."""
+def turned(yaw_deg: float, pitch_deg: float) -> np.ndarray:
+    """Rotation (3, 3) of a head that is turned to its left and then tilted down."""
+    return Rotation.from_euler("yx", [yaw_deg, pitch_deg], degrees=True).as_matrix()
 
 
-def take(scan: Scan, yaw_deg: float, pitch_deg: float = 0.0) -> Render:
-    """A picture of a normalised scan turned by a yaw, from 1.2 m."""
-    turn = Rotation.from_euler("yx", [yaw_deg, pitch_deg], degrees=True).as_matrix()
-    focal = SIDE_PX * DISTANCE_M / FIELD_M
-    intrinsics = np.array([[focal, 0, SIDE_PX / 2], [0, focal, SIDE_PX / 2], [0, 0, 1]])
-    translation = np.array([0, 0, -DISTANCE_M])
-    placed = scan.moved(turn / 1000, np.zeros(3))
-    picture = placed.picture(PinholeCamera(translation, intrinsics), (SIDE_PX, SIDE_PX))
-    flip = np.array([1.0, -1.0, -1.0])
+def camera_before(turn: np.ndarray, side: int) -> tuple[Camera, np.ndarray]:
+    """The camera 1.2 m before a head with rotation ``turn`` (3, 3), for pictures of ``side`` pixels, calibrated in the frame of
+    the head; and where it sees the head's origin, (3,) in the view frame."""
+    focal = side * DISTANCE_M / FIELD_M
+    intrinsics = np.array([[focal, 0, side / 2], [0, focal, side / 2], [0, 0, 1]])
+    translation, flip = np.array([0, 0, -DISTANCE_M]), np.array([1.0, -1.0, -1.0])
     world_to_camera = np.eye(4)
     world_to_camera[:3, :3], world_to_camera[:3, 3] = flip[:, None] * turn, flip * translation
-    return Render(picture, Camera(intrinsics, world_to_camera), yaw_deg)
+    return Camera(intrinsics, world_to_camera), translation
+
+
+def take(scan: Scan, yaw_deg: float, pitch_deg: float = 0.0, side: int = 512) -> Render:
+    """A picture of a normalised scan, turned and tilted, from 1.2 m."""
+    turn = turned(yaw_deg, pitch_deg)
+    camera, translation = camera_before(turn, side)
+    placed = scan.moved(turn / 1000, np.zeros(3))
+    picture = placed.picture(PinholeCamera(translation, camera.intrinsics), (side, side))
+    return Render(picture, camera, yaw_deg)
 
 
 def score(scan: Scan, prediction: Prediction, points: np.ndarray) -> dict[str, float]:
@@ -77,16 +89,15 @@ def score(scan: Scan, prediction: Prediction, points: np.ndarray) -> dict[str, f
     nose, landmarks = scan.landmarks[NOSE_TIP], scan.landmarks[list(MEDIAPIPE_SEVEN)]
     whole = points[region_near(points, nose, REGIONS_MM["whole"])]
     seen = ~np.isnan(landmarks).any(-1)
+    surface = Surface(1000 * prediction.vertices, prediction.faces)
+    start = similarity(1000 * prediction.landmarks[seen], landmarks[seen])
     result = {}
     for mode in MODES:
-        error = scan_to_mesh(
-            whole,
-            1000 * prediction.vertices,
-            prediction.faces,
-            landmarks[seen],
-            1000 * prediction.landmarks[seen],
-            metric=mode == "metric",
-        )
+        if mode == "metric":
+            start = _with_own_size(start, 1000 * prediction.landmarks.mean(0))
+        rough = refine(whole[::_COARSE], surface, start, mode == "metric")
+        start = Alignment(rough.rotation, rough.translation, np.float64(rough.scale))
+        error = refine(whole, surface, start, mode == "metric")
         for region, radius in REGIONS_MM.items():
             inside = error.distances[region_near(whole, nose, radius)]
             result[f"{mode}_{region}_mean"] = float(inside.mean())
@@ -94,62 +105,40 @@ def score(scan: Scan, prediction: Prediction, points: np.ndarray) -> dict[str, f
     return result
 
 
-def run(
-    scans: Iterable[Scan],
-    annotators: dict[str, Annotate],
-    mean_head: Prediction,
-    groups: Sequence[Sequence[float]] = tuple((yaw,) for yaw in YAWS_DEG),
-    count: int = 3000,
-) -> list[dict[str, object]]:
-    """Scores annotators on normalised scans.
+def _with_own_size(fit: Alignment, centre: np.ndarray) -> Alignment:
+    """An alignment without its scale that leaves a point (3,) where it was."""
+    return Alignment(fit.rotation, fit.translation + (fit.scale - 1) * fit.rotation @ centre, np.float64(1))
+
+
+def gain(rows: Sequence[Row], own: Sequence[Row]) -> Comparison:
+    """The mean head's error less that of some rows, inner face, similarity-aligned, over the pictures in which they succeeded.
 
     Args:
-        annotators: by name. mean_head: the reference. groups: yaws that are given to the annotator together, one view or more.
-        count: points drawn from each scan's surface.
-
-    Returns:
-        A row for each scan, group and method, NaN where a method fails: ``scan``, ``views`` such as ``-40`` or ``-40 0 40``,
-        ``turn`` (the same without its sign for a single view), ``method`` and the keys of `score`.
+        rows: with one of `MEAN_HEAD` for each ``head``. own: with ``head`` and the keys of `score`, NaN where a method failed.
     """
-    rows: list[dict[str, object]] = []
-    for scan in scans:
-        points = surface_sample(scan, count)
-        reference = score(scan, mean_head, points)
-        failed = dict.fromkeys(reference, float("nan"))
-        for yaws in groups:
-            renders = [take(scan, yaw) for yaw in yaws]
-            about = {"scan": scan.name, "views": " ".join(f"{yaw:g}" for yaw in yaws)}
-            about["turn"] = f"{abs(yaws[0]):g}" if len(yaws) == 1 else about["views"]
-            rows.append({**about, "method": MEAN_HEAD, **reference})
-            for name, annotate in annotators.items():
-                prediction = annotate(renders)
-                rows.append({**about, "method": name, **(failed if prediction is None else score(scan, prediction, points))})
-    return rows
+    base = {row["head"]: row[GAIN_KEY] for row in rows if row["method"] == MEAN_HEAD}
+    heads = np.array([row["head"] for row in own])
+    return compare(np.array([base[head] for head in heads]), np.array([row[GAIN_KEY] for row in own]), heads)
 
 
-def table(rows: Sequence[dict[str, object]], by_turn: bool = False) -> list[dict[str, object]]:
-    """One line for each method (and turn of the head): means over the pictures in which it succeeded.
+def table(rows: Sequence[Row], by: Sequence[str] = ("method",)) -> list[Row]:
+    """One line for each combination of the columns ``by``, in order of appearance: means over the pictures that succeeded.
 
-    ``gain`` is the mean head's mean error less the method's over the inner face, similarity-aligned, on the same pictures, with
-    its 95 % interval by bootstrap over scans.
+    ``gain`` is explained at `gain`; its 95 % interval is by bootstrap over heads.
     """
     lines = []
-    keys = sorted({(row["method"], row["turn"] if by_turn else None) for row in rows}, key=str)
-    for method, yaw in sorted(keys, key=lambda key: (key[0] != MEAN_HEAD, key)):
-        own = [row for row in rows if row["method"] == method and yaw in (None, row["turn"])]
-        place = {(row["scan"], row["views"]): row for row in rows if row["method"] == MEAN_HEAD}
-        line: dict[str, object] = {"method": method, **({"turn": yaw} if by_turn else {})}
-        means = summary(np.array([row["similarity_inner_mean"] for row in own]))
+    for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
+        own = [row for row in rows if tuple(row[name] for name in by) == key]
+        line: Row = dict(zip(by, key, strict=True))
+        means = summary(np.array([row[GAIN_KEY] for row in own]))
         line |= {"n": means.n, "failed": means.excluded}
         for mode in MODES:
             for region in REGIONS_MM:
                 for what in ("median", "mean"):
-                    key = f"{mode}_{region}_{what}"
-                    line[key.replace("_", " ")] = summary(np.array([row[key] for row in own])).mean
-        if method != MEAN_HEAD:
-            key = "similarity_inner_mean"
-            base = np.array([place[row["scan"], row["views"]][key] for row in own])
-            gain = compare(base, np.array([row[key] for row in own]), np.array([row["scan"] for row in own]))
-            line |= {"gain": gain.difference, "low": gain.low, "high": gain.high}
+                    name = f"{mode}_{region}_{what}"
+                    line[name.replace("_", " ")] = summary(np.array([row[name] for row in own])).mean
+        if own[0]["method"] != MEAN_HEAD:
+            found = gain(rows, own)
+            line |= {"gain": found.difference, "low": found.low, "high": found.high}
         lines.append(line)
     return lines

@@ -7,7 +7,7 @@ the surface, and these give the unit (the power of ten that makes the eyes a hum
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,8 +72,17 @@ class Scan:
         return np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
 
 
-def find_scans(folder: str | Path, manifest: str | Path | None = None) -> Iterator[Scan]:
-    """The scans of a folder.
+@dataclass(frozen=True)
+class ScanFiles:
+    """Where a scan lies: one or more meshes (head, eyeballs), each with a texture or none named."""
+
+    name: str
+    meshes: tuple[Path, ...]
+    textures: tuple[Path, ...] = ()
+
+
+def list_scans(folder: str | Path, manifest: str | Path | None = None) -> list[ScanFiles]:
+    """The scans of a folder, not yet read.
 
     Args:
         folder: searched for meshes, each of which is a scan, unless there is a manifest.
@@ -81,28 +90,35 @@ def find_scans(folder: str | Path, manifest: str | Path | None = None) -> Iterat
             meshes (head, eyeballs) make one scan, and each may have a texture. ``scans.json`` in the folder is taken if None.
 
     Raises:
-        UsageError: no folder, no meshes, or a malformed manifest. DataError: a mesh that cannot be read.
+        UsageError: no folder, no meshes, or a missing or malformed manifest.
     """
     folder = Path(folder)
-    manifest = Path(manifest) if manifest else folder / "scans.json"
+    named, manifest = manifest is not None, Path(manifest) if manifest else folder / "scans.json"
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder of scans")
-    if manifest.is_file():
+    if manifest.is_file() or named:
         try:
             entries = [(e["name"], e["meshes"], e.get("textures", [])) for e in json.loads(manifest.read_text())]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{manifest}: not a list of objects with name and meshes ({error})") from error
     else:
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
         entries = [(str(path.with_suffix("")), [str(path)], []) for path in files]
     if not entries:
         raise UsageError(f"{folder}: holds no meshes ({', '.join(EXTENSIONS)})")
-    for name, meshes, textures in entries:
-        yield read_scan(name, [folder / path for path in meshes], [folder / path for path in textures])
+    return [
+        ScanFiles(name, tuple(folder / path for path in meshes), tuple(folder / path for path in textures))
+        for name, meshes, textures in entries
+    ]
 
 
-def read_scan(name: str, meshes: Sequence[Path], textures: Sequence[Path] = ()) -> Scan:
-    """One scan from one or more mesh files, with textures that are named here, by the materials, or not at all."""
+def read_scan(files: ScanFiles) -> Scan:
+    """One scan from its mesh files, with textures that are named, by the materials, or not at all.
+
+    Raises:
+        DataError: a file that cannot be read, or holds no triangles (code ``bad_scan``).
+    """
+    meshes, textures = files.meshes, files.textures
     parts = []
     for index, path in enumerate(meshes):
         try:
@@ -122,7 +138,7 @@ def read_scan(name: str, meshes: Sequence[Path], textures: Sequence[Path] = ()) 
     else:
         uv, texture, textured = None, None, 0
     return Scan(
-        name,
+        files.name,
         np.concatenate([part[0] for part in parts]),
         np.concatenate([part[1] + offset for part, offset in zip(parts, offsets, strict=False)]),
         np.concatenate([colour, *colours]),
