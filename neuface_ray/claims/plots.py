@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from neuface_ray.annotators.encoder import EncoderAnnotator
 from neuface_ray.claims.labelled import uncalibrated
@@ -73,7 +74,7 @@ def error_against_time(rows: Sequence[Row], passes: Sequence[int], steps: Sequen
     for axis, name in zip(axes, ("nme", "nme_true", "mpve_rigid"), strict=True):
         for method, members in ((FULL, names[0]), (DIRECT, names[1])):
             points = [(_mean(rows, one, "seconds"), _mean(rows, one, name)) for one in members]
-            axis.plot(*np.array(points).T, "o-", label=method, color=INK[method])
+            axis.plot(*np.array(points).reshape(-1, 2).T, "o-", label=method, color=INK[method])
         for method, marker in ((ENCODER, "s"), (WHOLE, "^")):
             if _mean(rows, method, name) == _mean(rows, method, name):
                 colour = INK.get(method, "tab:purple")
@@ -115,8 +116,8 @@ def away_from_landmarks(magnitude: np.ndarray, landmarks: np.ndarray, reach: flo
     """Share of the gradient's magnitude (H, W) at pixels farther than ``reach`` (crop units) from all landmarks (L, 2)."""
     side = magnitude.shape[-1]
     centres = (np.arange(side) + 0.5) / side * 2 - 1
-    pixels = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 1, 2)
-    far = (np.linalg.norm(pixels - landmarks, axis=-1).min(1) > reach).reshape(side, side)
+    pixels = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+    far = (cKDTree(landmarks).query(pixels)[0] > reach).reshape(side, side)
     return float(magnitude[far].sum() / max(magnitude.sum(), 1e-30))
 
 

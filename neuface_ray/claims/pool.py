@@ -46,6 +46,8 @@ def call_all(
         function: of a module, so that a new process can import it. costs: work units in each job, for order and progress.
         workers: processes; 1 calls in this process, with its threads.
     """
+    if not jobs:
+        return []
     progress = Progress(title, sum(costs), unit)
     order = sorted(range(len(jobs)), key=lambda index: -costs[index])
     results: dict[int, Result] = {}

@@ -160,8 +160,9 @@ def at_equal_stability(rows: Sequence[Row], strengths: Sequence[float]) -> list[
         if np.isnan(target) or not np.isfinite(stability).all() or not len(stability):
             continue
         row: Row = {"sequence": sequence, "method": EQUAL_STABILITY}
-        for name in ("msi_v", "mpve_root", "mpve_rigid", "mpve_similarity", "nme_true", "lids_kept", "lips_kept", "jitter_px"):
+        for name in ("mpve_root", "mpve_rigid", "mpve_similarity", "nme_true", "lids_kept", "lips_kept", "jitter_px"):
             values = np.array([float(one.get(name, np.nan)) for one in family])
             row[name] = float(np.interp(np.log(target), np.log(stability), values))
+        row["msi_v"] = float(np.clip(target, stability[0], stability[-1]))
         matched.append(row)
     return matched
