@@ -54,7 +54,7 @@ class GeometryEvaluation:
     """Folder of scanned or foreign heads (.obj, .ply, ...); null: synthetic heads alone."""
     manifest: str | None = None
     """JSON list of the scans with several meshes or textures; null: scans.json in the folder, or every mesh by itself."""
-    identities: int = 12
+    identities: int = 10
     """Synthetic heads, which are people that no training set has."""
     seed: int = 90_002
     """Of the synthetic heads."""
@@ -78,7 +78,7 @@ class GeometryEvaluation:
     """Frames of the sequence in which the head turns to one side, to the other and back; 0 for none."""
     turn_deg: float = 40.0
     """How far it turns."""
-    points: int = 1500
+    points: int = 1000
     """Points on each head's surface that are scored."""
     workers: int = 2
     """Processes, one thread each."""

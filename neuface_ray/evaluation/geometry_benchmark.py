@@ -27,7 +27,7 @@ MODES = ("similarity", "metric")
 MEAN_HEAD = "mean head"
 GAIN_KEY = "similarity_inner_mean"
 DISTANCE_M, FIELD_M = 1.2, 0.36
-_COARSE = 5
+_COARSE, _TOLERANCE = 5, 1e-5
 
 Row = dict[str, object]
 
@@ -95,9 +95,9 @@ def score(scan: Scan, prediction: Prediction, points: np.ndarray) -> dict[str, f
     for mode in MODES:
         if mode == "metric":
             start = _with_own_size(start, 1000 * prediction.landmarks.mean(0))
-        rough = refine(whole[::_COARSE], surface, start, mode == "metric")
+        rough = refine(whole[::_COARSE], surface, start, mode == "metric", tolerance=_TOLERANCE)
         start = Alignment(rough.rotation, rough.translation, np.float64(rough.scale))
-        error = refine(whole, surface, start, mode == "metric")
+        error = refine(whole, surface, start, mode == "metric", tolerance=_TOLERANCE)
         for region, radius in REGIONS_MM.items():
             inside = error.distances[region_near(whole, nose, radius)]
             result[f"{mode}_{region}_mean"] = float(inside.mean())

@@ -64,11 +64,19 @@ def scan_to_mesh(
     return refine(scan, Surface(vertices, faces), start, metric, iterations)
 
 
-def refine(scan: np.ndarray, surface: Surface, start: align.Alignment, metric: bool, iterations: int = ITERATIONS) -> ScanError:
+def refine(
+    scan: np.ndarray,
+    surface: Surface,
+    start: align.Alignment,
+    metric: bool,
+    iterations: int = ITERATIONS,
+    tolerance: float = 1e-7,
+) -> ScanError:
     """Damped Gauss-Newton on rotation, translation and scale (unless ``metric``) of the sum of squared scan-to-mesh distances.
 
-    The scan is carried into the mesh's frame, so the surface is indexed once. Each distance is linearised along its own
-    direction, which is the exact gradient of the distance to a moving surface.
+    It ends when a step lowers the sum by less than the share ``tolerance``. The scan is carried into the mesh's frame, so the
+    surface is indexed once. Each distance is linearised along its own direction, which is the exact gradient of the distance
+    to a moving surface.
     """
     state = (np.asarray(start.rotation, np.float64), np.asarray(start.translation, np.float64), float(start.scale))
     feet, residuals, directions = _residuals(scan, surface, *state)
@@ -91,7 +99,7 @@ def refine(scan: np.ndarray, surface: Surface, start: align.Alignment, metric: b
         if after < before:
             state, (feet, residuals, directions) = moved, trial
             damping = max(damping / 10, 1e-9)
-            if before - after < 1e-7 * before or np.abs(step).max() < 1e-7:
+            if before - after < tolerance * before or np.abs(step).max() < 1e-7:
                 break
         else:
             damping *= 10

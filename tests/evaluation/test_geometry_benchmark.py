@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.evaluation import geometry_benchmark as benchmark
 from neuface_ray.evaluation import scans
+from neuface_ray.evaluation.scan_to_mesh import MEDIAPIPE_SEVEN, region_near, scan_to_mesh
 from neuface_ray.evaluation.surface import Surface
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.media import MediaConfig
@@ -42,9 +43,9 @@ def scan(truth, head, detect, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scans")
     turned = 100 * truth @ Rotation.from_euler("xyz", [90, 0, 8], degrees=True).as_matrix().T + [5, -20, 3]
     trimesh.Trimesh(turned, head.faces.numpy(), process=False).export(folder / "person.ply")
-    (found,) = scans.find_scans(folder)
+    (found,) = scans.list_scans(folder)
     assert found.name == "person"
-    return scans.normalise(found, detect, 1000 * head.landmarks(head.template, "mediapipe478").numpy())
+    return scans.normalise(scans.read_scan(found), detect, 1000 * head.landmarks(head.template, "mediapipe478").numpy())
 
 
 def test_normalised_scan_is_in_millimetres_in_the_head_frame(scan, truth, head):
@@ -76,26 +77,35 @@ def test_a_render_agrees_with_its_camera(scan):
 
 
 def test_truth_beats_the_mean_head_and_failures_are_counted(scan, truth, head):
-    seen = []
-
-    def know(renders):
-        seen.append([render.yaw_deg for render in renders])
-        return benchmark.Prediction.of(head, truth)
-
-    def fail(renders):
-        return None
-
+    points = scans.surface_sample(scan, 500)
     mean_head = benchmark.Prediction.of(head, head.template.numpy())
-    rows = benchmark.run([scan], {"truth": know, "failure": fail}, mean_head, [(0,), (-40, 40)], count=500)
-    assert seen == [[0], [-40, 40]]
+    reference = {"head": "a", "method": benchmark.MEAN_HEAD, "turn": "", **benchmark.score(scan, mean_head, points)}
+    known = {"head": "a", "method": "truth", **benchmark.score(scan, benchmark.Prediction.of(head, truth), points)}
+    failed = {key: float("nan") if isinstance(value, float) else value for key, value in known.items()} | {"method": "failure"}
+    rows = [reference, *(row | {"turn": turn} for turn in (0, 40) for row in (known, failed))]
     lines = {line["method"]: line for line in benchmark.table(rows)}
+    assert list(lines) == ["mean head", "truth", "failure"]
     assert lines["truth"]["similarity whole mean"] < 0.05
     assert lines["truth"]["metric inner mean"] < 0.05
     assert lines["mean head"]["similarity inner mean"] > 0.3
     assert lines["truth"]["gain"] == pytest.approx(lines["mean head"]["similarity inner mean"], abs=0.06)
     assert (lines["failure"]["n"], lines["failure"]["failed"]) == (0, 2)
-    by_turn = benchmark.table(rows, by_turn=True)
-    assert [line["turn"] for line in by_turn if line["method"] == "truth"] == ["-40 40", "0"]
+    by_turn = benchmark.table(rows, ("method", "turn"))
+    assert [line["turn"] for line in by_turn if line["method"] == "truth"] == [0, 40]
+    assert benchmark.gain(rows, [known, failed]).n == 1
+
+
+def test_alignment_in_two_stages_is_that_of_all_points(scan, head):
+    """The scores equal those of the plain protocol, refined on all points from the landmarks."""
+    points = scans.surface_sample(scan, 500)
+    mean_head = benchmark.Prediction.of(head, head.template.numpy())
+    nose, seven = scan.landmarks[scans.NOSE_TIP], scan.landmarks[list(MEDIAPIPE_SEVEN)]
+    whole = points[region_near(points, nose, 95)]
+    got = benchmark.score(scan, mean_head, points)
+    for mode in benchmark.MODES:
+        mesh = 1000 * mean_head.vertices, mean_head.faces
+        plain = scan_to_mesh(whole, *mesh, seven, 1000 * mean_head.landmarks, metric=mode == "metric")
+        assert got[f"{mode}_whole_mean"] == pytest.approx(plain.distances.mean(), rel=2e-3)
 
 
 def test_size_counts_in_the_metric_score_only(scan, truth, head):
@@ -115,7 +125,8 @@ def test_textures_and_several_meshes(tmp_path):
     texture[8:] = (0, 255, 0)
     cv2.imwrite(str(tmp_path / "a.png"), texture)
     (tmp_path / "scans.json").write_text(json.dumps([{"name": "pair", "meshes": ["a.obj", "b.obj"], "textures": ["a.png"]}]))
-    (pair,) = scans.find_scans(tmp_path)
+    (files,) = scans.list_scans(tmp_path)
+    pair = scans.read_scan(files)
     assert len(pair.faces) == 4
     assert pair.textured == 2
     camera = PinholeCamera(np.array([-1.5, -0.5, -4]), np.array([[64.0, 0, 32], [0, 64, 32], [0, 0, 1]]))
@@ -129,16 +140,18 @@ def test_textures_and_several_meshes(tmp_path):
 
 def test_refusals(tmp_path, head, detect):
     with pytest.raises(UsageError, match="no such folder"):
-        next(scans.find_scans(tmp_path / "nothing"))
+        scans.list_scans(tmp_path / "nothing")
     with pytest.raises(UsageError, match="no meshes"):
-        next(scans.find_scans(tmp_path))
+        scans.list_scans(tmp_path)
+    with pytest.raises(UsageError, match="missing"):
+        scans.list_scans(tmp_path, tmp_path / "missing.json")
     (tmp_path / "bad.obj").write_bytes(b"\x00nonsense")
     with pytest.raises(DataError, match=r"bad\.obj"):
-        next(scans.find_scans(tmp_path))
+        scans.read_scan(*scans.list_scans(tmp_path))
     ball = trimesh.creation.icosphere(subdivisions=2)
     plain = scans.Scan("ball", np.array(ball.vertices), np.array(ball.faces), np.full((len(ball.vertices), 3), 0.5))
     with pytest.raises(DataError, match="no face"):
         scans.normalise(plain, detect, head.landmarks(head.template, "mediapipe478").numpy())
     (tmp_path / "scans.json").write_text('[{"meshes": []}]')
     with pytest.raises(UsageError, match="name"):
-        next(scans.find_scans(tmp_path))
+        scans.list_scans(tmp_path)
