@@ -116,6 +116,10 @@ class Summary:
         }[self.exit_code]
         return f"exit {self.exit_code}: {text}"
 
+    def _fitting_speed(self) -> str:
+        fit = self.seconds["fit"]
+        return f"{self.face_frames / fit:.1f} face-frames/s in each worker" if fit > 0 else "none"
+
     def commonest_failure(self) -> str:
         counts = Counter(f"{row['error']} ({first_line(row['message'])})" for row in self.quarantined.values())
         return counts.most_common(1)[0][0] if counts else "none"
@@ -128,6 +132,7 @@ class Summary:
             ("clips", f"{self.accepted} accepted, {self.clips - self.accepted} rejected ({rejected})"),
             ("frames", f"{self.frames} annotated, {self.face_frames} faces, {self.rate:.1f} faces/s"),
             ("median NME", f"{statistics.median(self.nme):.2f} %" if self.nme else "none"),
+            ("fitting", self._fitting_speed()),
             ("stages", ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items()) or "none"),
             ("quarantined", str(len(self.quarantined) + len(self.quarantined_before))),
         ]
