@@ -16,7 +16,7 @@ from neuface_ray.types import MeshSequence
 
 MM = metrics.MM
 LIDS, LIPS = ((159, 145), (386, 374)), ((13, 14),)
-STILL_MM = 0.5
+STILL = 0.5
 ALIGNMENTS = ("root", "rigid", "similarity")
 
 
@@ -63,7 +63,7 @@ def answer(labelled: Labelled, sequence: MeshSequence, head: HeadModel) -> Answe
 
 
 def aperture(landmarks: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """Mean distance (...) in mm between pairs of landmarks (..., L, 3) in metres."""
+    """Mean distance (...) between pairs of landmarks (..., L, D), a thousandfold: mm where they are in metres."""
     upper, lower = np.array(pairs).T
     return MM * np.linalg.norm(landmarks[..., upper, :] - landmarks[..., lower, :], axis=-1).mean(-1)
 
@@ -166,20 +166,35 @@ def _against_truth(
     return row
 
 
+def score_given(labelled: Labelled, head: HeadModel) -> dict[str, object]:
+    """How good the landmarks given are: their NME to the true visible ones, and how much of the movement they show.
+
+    Apertures are measured in the image here, so that this is what a fit to landmarks can see of a blink.
+    """
+    scheme, given, valid = labelled.clip.landmark_scheme, reference_landmarks(labelled.clip), labelled.clip.valid
+    used = head.embedding(scheme).valid.numpy() & labelled.visible & valid[..., None]
+    row: dict[str, object] = {"nme_true": mean_nme(given, labelled.points, metrics.eye_distance(labelled.points, scheme), used)}
+    if scheme == "mediapipe478":
+        for name, pairs in (("lids", LIDS), ("lips", LIPS)):
+            kept, gain = amplitude(aperture(given, pairs) / MM, aperture(labelled.points, pairs) / MM, valid)
+            row |= {f"{name}_kept": kept, f"{name}_gain": gain}
+    return row
+
+
 def amplitude(mine: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
     """How much of a movement is kept.
 
     Args:
-        mine, true: [F, V] in mm. valid: bool [F, V].
+        mine, true: [F, V] in mm or pixels. valid: bool [F, V].
 
     Returns:
         The ratio of the standard deviations along time, pooled over views, and the slope of the regression of ``mine`` on
-        ``true``, which noise cannot raise; NaN where the truth moves by less than 0.5 mm (standard deviation).
+        ``true``, which noise cannot raise; NaN where the truth moves by less than 0.5 (standard deviation).
     """
     share = np.where(valid, 1.0, 0.0)
     count = np.maximum(share.sum(0), 1)
     a, b = (np.where(valid, value - (share * value).sum(0) / count, 0.0) for value in (mine, true))
     power = (b**2).sum()
-    if power < STILL_MM**2 * max(share.sum(), 1):
+    if power < STILL**2 * max(share.sum(), 1):
         return float("nan"), float("nan")
     return float(np.sqrt((a**2).sum() / power)), float((a * b).sum() / power)

@@ -80,6 +80,7 @@ def test_the_comparison_reports_and_its_exit_code_says_whether_all_claims_hold(w
     assert against["truth"]["MPVE root mm"] == pytest.approx(0, abs=1e-3)
     assert against["truth"]["NME true %"] == pytest.approx(0, abs=1e-2)
     assert 0 < against["landmarks given"]["NME true %"] < 15
+    assert {"truth", "landmarks given"} <= {line["method"] for line in tables["Movement"]}
     assert against[methods.DIRECT]["NME true %"] < against[methods.ENCODER]["NME true %"]
     rows = json.loads((tmp_path / "rows.json").read_text())["synthetic"]
     assert sum(row["method"] == methods.WHOLE for row in rows) == 1
