@@ -28,7 +28,7 @@ from neuface_ray.heads import HeadModel
 from neuface_ray.media.source import content_hash
 from neuface_ray.networks.descent_file import load_network
 from neuface_ray.networks.keypoints import image_keypoints
-from neuface_ray.networks.lvd import CANONICAL_SCALE, apply_similarity, compose, invert
+from neuface_ray.networks.lvd import CANONICAL_SCALE, Descent, apply_similarity, compose, invert
 from neuface_ray.types import POSE_SIZE, FaceClip, MeshSequence
 
 AVERAGE_SCALE = 8.0
@@ -104,9 +104,7 @@ class VertexDescent(Annotator):
         """Runs the network; frames and views without a face get the template at the centre of the crop."""
         frames, views = clip.valid.shape
         together = self.config.fuse_views and views > 1
-        images, valid = self._images(clip), torch.as_tensor(clip.valid, device=self.device)
-        placed = place_heads(clip, self.head, self.device)
-        hints = torch.from_numpy(image_keypoints(clip.landmarks, getattr(self.network, "n_keypoints", 18))).to(self.device)
+        images, placed, hints, valid = self._inputs(clip)
         if not together:
             images, placed, hints, used = (x.flatten(0, 1)[:, None] for x in (images, placed, hints, valid))
         else:
@@ -121,17 +119,32 @@ class VertexDescent(Annotator):
         vertices = torch.where(valid[..., None, None], vertices, self.resting)
         return Reconstruction(vertices, keypoints, last)
 
+    @torch.no_grad()
+    def watch(self, clip: FaceClip, frame: int, steps: int) -> tuple[Descent, Tensor]:
+        """The whole descent of one instant from all its views, and the way (N, 3, 4) from its reference frame to each view."""
+        descent, to_view, _ = self._run(*(values[frame : frame + 1] for values in self._inputs(clip)), steps)
+        return descent, to_view[0]
+
+    def _inputs(self, clip: FaceClip) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Crops, places of the resting head, 2D keypoints and validity, each (F, V, ...)."""
+        placed = place_heads(clip, self.head, self.device)
+        hints = torch.from_numpy(image_keypoints(clip.landmarks, getattr(self.network, "n_keypoints", 18))).to(self.device)
+        return self._images(clip), placed, hints, torch.as_tensor(clip.valid, device=self.device)
+
     def _descend(self, images: Tensor, placed: Tensor, hints: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Vertices (B, N, V, 3), keypoints and last step (B, N) of instants in N views."""
-        usable = valid | ~valid.any(1, keepdim=True)
-        reference = self._reference(placed, usable)
-        to_view = compose(placed, invert(reference)[:, None])
-        more = {"landmarks": hints} if getattr(self.network, "heatmaps", "none") == "landmarks" else {}
-        scene = self.network.scene(images.to(self.device).float() / 255, to_view, usable, **more)
-        descent = self.network.descend(scene, self.config.steps)
+        descent, to_view, usable = self._run(images, placed, hints, valid, self.config.steps)
         last = (descent.trajectory[-1] - descent.trajectory[-2]).norm(dim=-1).mean(-1)
         keypoints = None if descent.keypoints is None else apply_similarity(to_view, descent.keypoints[:, None])
         return apply_similarity(to_view, descent.vertices[:, None]), keypoints, last[:, None].expand(usable.shape)
+
+    def _run(self, images: Tensor, placed: Tensor, hints: Tensor, valid: Tensor, steps: int) -> tuple[Descent, Tensor, Tensor]:
+        """Descents, the ways (B, N, 3, 4) from their reference frames to the views, and which views were used (B, N)."""
+        usable = valid | ~valid.any(1, keepdim=True)
+        to_view = compose(placed, invert(self._reference(placed, usable))[:, None])
+        more = {"landmarks": hints} if getattr(self.network, "heatmaps", "none") == "landmarks" else {}
+        scene = self.network.scene(images.to(self.device).float() / 255, to_view, usable, **more)
+        return self.network.descend(scene, steps), to_view, usable
 
     def _reference(self, placed: Tensor, usable: Tensor) -> Tensor:
         """(B, 3, 4) from the head frame to the reference frame: that of the most frontal view, or the canonical one."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from neuface_ray.claims import encoder, geometry, neuface
+from neuface_ray.claims import encoder, geometry, glvd, neuface
 from neuface_ray.claims.findings import Findings
 from neuface_ray.errors import UsageError
 
@@ -22,6 +22,8 @@ class EvaluateConfig:
     """Folder of report.md, report.json and the pictures."""
     head: str = "open_head"
     """Head model: open_head, or the path of a FLAME file."""
+    glvd_claims: glvd.GlvdClaims = field(default_factory=glvd.GlvdClaims)
+    """GLVD, LVD and their rivals from one and from several views."""
     encoder: encoder.EncoderEvaluation = field(default_factory=encoder.EncoderEvaluation)
     """The encoder alone."""
     geometry: geometry.GeometryEvaluation = field(default_factory=geometry.GeometryEvaluation)
@@ -32,6 +34,7 @@ class EvaluateConfig:
 
 EVALUATIONS: dict[str, Callable[[EvaluateConfig], Findings]] = {
     "encoder": encoder.evaluate,
+    "glvd_claims": glvd.evaluate,
     "geometry": geometry.evaluate,
     "neuface_claims": neuface.evaluate,
 }

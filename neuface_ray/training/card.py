@@ -29,7 +29,7 @@ def write_card(path: Path, config: TrainConfig, summary: Summary, facts: dict[st
 A network that {_WHAT[config.recipe]}. Head model: `{facts["head_model"]}`.
 
 Trained {summary.steps} steps of {config.batch} samples by `python jobs/train.py`, configuration `{summary.config_hash}`, code
-version {facts["code_version"]}, on {summary.train_samples} samples of {", ".join(Path(path).name for path in facts["data"])}.
+version {facts["code_version"]}, on {summary.train_samples} samples of {", ".join(facts["data"])}.
 
 ## Validation
 

@@ -196,7 +196,7 @@ def _finish(config: TrainConfig, folder: Path, recipe: Recipe, parts: Split, sta
         "recipe": config.recipe,
         "config_hash": config.hash,
         "code_version": neuface_ray.__version__,
-        "data": sorted({unit.dataset for unit in parts.train}),
+        "data": sorted({Path(unit.dataset).name for unit in parts.train}),
         "scores": state["scores"],
         "keypoints": getattr(recipe.settings, "keypoints", None),
     }
