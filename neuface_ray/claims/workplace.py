@@ -1,4 +1,4 @@
-"""What a process keeps from job to job, such as a head model and a face detector: opened by the first job, closed at the end."""
+"""What a process keeps from job to job, such as a head model and a face detector: opened by the first, closed at the end."""
 
 from __future__ import annotations
 

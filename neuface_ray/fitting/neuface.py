@@ -33,7 +33,7 @@ from neuface_ray.networks.encoders import Code, Encoder
 class NeufaceConfig:
     """Settings of the NeuFace optimisation."""
 
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=500.0, smoothness=5.0))
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=500.0, smoothness=2.0))
     """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
     moves_from: str = "top"
     """Lowest encoder stage that moves; the first stage moves the whole network."""

@@ -117,7 +117,7 @@ class Summary:
         return f"exit {self.exit_code}: {text}"
 
     def _fitting_speed(self) -> str:
-        fit = self.seconds["fit"]
+        fit = self.seconds["annotate"]
         return f"{self.face_frames / fit:.1f} face-frames/s in each worker" if fit > 0 else "none"
 
     def commonest_failure(self) -> str:
