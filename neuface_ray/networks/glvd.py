@@ -164,21 +164,25 @@ class GLVD(nn.Module):
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
         return self.vertex_field.signed_distance(scene, scene.maps, points, self._encode(scene, points, keypoints))
 
-    def own_keypoint_displacements(self, scene: Scene, keypoints: Tensor) -> Tensor:
-        """Whole displacement of each keypoint (B, K, 3) from its own place."""
+    def own_keypoint_displacements(self, scene: Scene, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole displacement of each keypoint (B, K, 3) from its own place, and trust (B, N, K, 2)."""
         return self.keypoint_field.own(scene, scene.keypoint_maps, keypoints, None)
 
-    def own_displacements(self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
-        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, given keypoints (B, K, 3)."""
+    def own_displacements(
+        self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, and trust (B, N, V, 2), given
+        keypoints (B, K, 3)."""
         return self.vertex_field.own(scene, scene.maps, vertices, self._encode(scene, vertices, keypoints), members)
 
     def step_keypoints(self, scene: Scene, keypoints: Tensor) -> Tensor:
         """One update of the keypoints (B, K, 3)."""
-        return keypoints + self.own_keypoint_displacements(scene, keypoints).clamp(-self.limit, self.limit)
+        moves, _ = self.own_keypoint_displacements(scene, keypoints)
+        return keypoints + moves.clamp(-self.limit, self.limit)
 
     def step(self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members``, given keypoints (B, K, 3)."""
-        moves = self.own_displacements(scene, vertices, keypoints, members)
+        moves, _ = self.own_displacements(scene, vertices, keypoints, members)
         return vertices + moves.clamp(-self.limit, self.limit)
 
     def _encode(self, scene: Scene, points: Tensor, keypoints: Tensor) -> Tensor | None:

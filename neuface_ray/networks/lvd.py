@@ -14,8 +14,9 @@ already has it as a fixed point, so that a descent settles early in training and
 
 Several views. Each view votes in its own frame, where the field has learned what an image looks like from in front; the votes
 are turned into the reference frame and joined by least squares, each with the trust that the field has in itself across the
-image plane and in depth. One vote alone is that vote exactly, equal votes count as one, and order does not matter. (How the
-published GLVD joins views is not known; LVD has one view.)
+image plane and in depth, which it learns from its own errors in single views (`trust_error`). One vote alone is that vote
+exactly, equal votes count as one, and order does not matter. (How the published GLVD joins views is not known; LVD has one
+view.)
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ PROFILES: dict[str, dict[str, int]] = {
 UNSEEN = 1e-3
 START_SIGMA = 0.15
 BEYOND = 0.1
+SPREAD = 0.1
 LIMIT = 0.3
 """Largest move of a vertex along each axis in one step, in half crops."""
 CANONICAL_SCALE = 8.0
@@ -162,14 +164,15 @@ class PointField(nn.Module):
 
     def own(
         self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None = None
-    ) -> Tensor:
-        """Displacement (B, M, 3) of each of the M points (or of the ``members``) at its own place (B, M, 3), in O(M)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Displacement (B, M, 3) of each of the M points (or of the ``members``) at its own place (B, M, 3), in O(M), and the
+        trust (B, N, M, 2) of each view in it."""
         hidden, position, frames, trust = self._hidden(scene, maps, points, extra)
         weight, bias = self._last_layer()
         if members is not None:
             weight, bias = weight[members], bias[members]
         places = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
-        return fuse_votes(places - position, frames, trust)
+        return fuse_votes(places - position, frames, trust), trust
 
     def signed_distance(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> Tensor:
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training the trunk and the features."""
@@ -244,13 +247,14 @@ class LVD(nn.Module):
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
         return self.vertex_field.signed_distance(scene, scene.maps, points, None)
 
-    def own_displacements(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
-        """Whole displacement of each vertex (B, V, 3), or of the ``members`` (B, len(members), 3), from its own place."""
+    def own_displacements(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, and trust (B, N, V, 2)."""
         return self.vertex_field.own(scene, scene.maps, vertices, None, members)
 
     def step(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members`` (B, len(members), 3)."""
-        return vertices + self.own_displacements(scene, vertices, members).clamp(-self.limit, self.limit)
+        moves, _ = self.own_displacements(scene, vertices, members)
+        return vertices + moves.clamp(-self.limit, self.limit)
 
     def descend(self, scene: Scene, steps: int = 10, start: Tensor | None = None) -> Descent:
         """Iterates from ``start`` (B, V, 3), or from a random cloud that is always the same (`start_cloud`)."""
@@ -311,3 +315,17 @@ def descent_error(displacements: Tensor, wanted: Tensor, limit: float) -> Tensor
 def soft_clamp(x: Tensor, limit: float) -> Tensor:
     """``clamp(x, -limit, limit)`` with the slope `BEYOND` outside."""
     return BEYOND * x + (1 - BEYOND) * x.clamp(-limit, limit)
+
+
+def trust_error(error: Tensor, points: Tensor, trust: Tensor) -> Tensor:
+    """What makes a view's trust the inverse mean square of its errors: their negative Gaussian log likelihood.
+
+    Args:
+        error: (B, M, 3) of displacements from ``points`` (B, M, 3) in the frame of the only view; it gets no gradient.
+        trust: (B, 1, M, 2) in the image plane and in depth. Points beside the picture do not count.
+    """
+    squares = (error.detach() / SPREAD).square()
+    squares = torch.stack([squares[..., :2].mean(-1), squares[..., 2]], -1)
+    seen = (points[..., :2].abs() <= 1).all(-1, keepdim=True).to(squares.dtype)
+    terms = trust[:, 0] * squares - trust[:, 0].clamp_min(1e-6).log()
+    return (terms * seen).sum() / (2 * seen.sum()).clamp_min(1)

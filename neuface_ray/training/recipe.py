@@ -76,3 +76,8 @@ def build_recipe(config: TrainConfig, head: HeadModel) -> Recipe:
         raise UsageError(f"recipe={config.recipe!r} does not exist; choose one of {', '.join(RECIPES)}")
     module, _, name = RECIPES[config.recipe].partition(":")
     return getattr(import_module(module), name)(getattr(config, config.recipe), head)
+
+
+def pixels(batch: dict[str, Tensor]) -> Tensor:
+    """Images (B, N, 3, S, S) in [0, 1] of a batch's uint8 [B, N, S, S, 3]."""
+    return batch["image"].permute(0, 1, 4, 2, 3).float() / 255

@@ -15,6 +15,7 @@ from neuface_ray.networks.lvd import (
     iterate,
     sample_maps,
     soft_clamp,
+    trust_error,
 )
 
 TINY = {"crop_size": 32, "width": 16, "stacks": 2, "depth": 1, "reduction": 2, "hidden": 32}
@@ -51,10 +52,11 @@ def test_own_values_are_the_diagonal_of_the_dense_field():
             points = torch.randn(2, 20, 3) * 0.4
             dense = model.displacements(scene, points)
             some = model.displacements(scene, points, torch.tensor([7, 3]))
-            own = model.own_displacements(scene, points)
+            own, trust = model.own_displacements(scene, points)
             moved = model.step(scene, points) - points
         assert dense.shape == (2, 20, 20, 3)
         assert own.abs().max() > model.limit
+        assert trust.shape == (2, views, 20, 2)
         assert torch.allclose(moved, own.clamp(-model.limit, model.limit), atol=1e-6)
         assert torch.allclose(own, dense.diagonal(dim1=1, dim2=2).transpose(1, 2), atol=1e-6)
         assert torch.allclose(some, dense[:, :, [7, 3]], atol=1e-6)
@@ -86,6 +88,21 @@ def test_the_loss_is_that_of_clamped_displacements_and_tells_how_far_even_beyond
     error.backward()
     assert torch.allclose(4 * found.grad, torch.tensor([1, 0, 0.1, 0.1], dtype=torch.float64))
     assert torch.allclose(soft_clamp(wanted, 1e9), wanted)
+
+
+def test_trust_becomes_the_inverse_mean_square_of_the_errors_that_are_seen():
+    generator = torch.Generator().manual_seed(0)
+    error = torch.randn(4, 3000, 3, generator=generator) * torch.tensor([0.02, 0.02, 0.06])
+    points = torch.rand(4, 3000, 3, generator=generator)
+    points[:, :500, 0] = 2.0
+    error[:, :500] = 9.0
+    level = torch.zeros(2, requires_grad=True)
+    optimiser = torch.optim.Adam([level], 0.1)
+    for _ in range(200):
+        optimiser.zero_grad()
+        trust_error(error, points, level.exp().expand(4, 1, 3000, 2)).backward()
+        optimiser.step()
+    assert torch.allclose(level.exp(), torch.tensor([0.1 / 0.02, 0.1 / 0.06]) ** 2, rtol=0.05)
 
 
 def test_new_fields_lead_to_where_they_are_told_and_move_affinely():
@@ -190,7 +207,7 @@ def test_gradients_of_the_field_are_exact():
 
     def both(maps, points):
         scene = Scene([maps], to_view, valid, [])
-        return field.dense(scene, [maps], points, None, None), field.own(scene, [maps], points, None)
+        return field.dense(scene, [maps], points, None, None), field.own(scene, [maps], points, None)[0]
 
     assert torch.autograd.gradcheck(both, (maps.requires_grad_(), points.requires_grad_()))
 

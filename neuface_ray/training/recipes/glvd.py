@@ -17,8 +17,8 @@ from neuface_ray.networks.lvd import Scene, descent_error, start_cloud
 from neuface_ray.training.augment import move_points
 from neuface_ray.training.labels import Batch, Targets, head_to_view, locate, typical_place
 from neuface_ray.training.queries import chance, queries, some_of, way_of
-from neuface_ray.training.recipe import Step
-from neuface_ray.training.recipes.lvd import MM, DescentConfig, LvdRecipe, pixels
+from neuface_ray.training.recipe import Step, pixels
+from neuface_ray.training.recipes.lvd import MM, DescentConfig, LvdRecipe
 from neuface_ray.training.sources import Reading
 
 PACKAGED_HEATMAP = Path(str(files("neuface_ray"))) / "assets" / "heatmap.safetensors"
@@ -127,11 +127,11 @@ class GlvdRecipe(LvdRecipe):
         start = (start_cloud(scene, module.n_vertices)[:, members], start_cloud(scene, module.n_keypoints, seed=1))
         state, keypoints = way_of(update, start, step.generator)
         limit = self.settings.limit
-        moves = module.own_keypoint_displacements(scene, keypoints)
-        error = descent_error(moves, truth - keypoints, limit)
+        moves, trust = module.own_keypoint_displacements(scene, keypoints)
+        error = self.own_error(moves, truth - keypoints, keypoints, trust)
         keypoints = (keypoints + moves.clamp(-limit, limit)).detach()
-        moves = module.own_displacements(scene, state, keypoints, members)
-        return error + descent_error(moves, targets.vertices[:, members] - state, limit), keypoints
+        moves, trust = module.own_displacements(scene, state, keypoints, members)
+        return error + self.own_error(moves, targets.vertices[:, members] - state, state, trust), keypoints
 
     @torch.no_grad()
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -14,8 +14,7 @@ from neuface_ray.networks.descent_file import load_network, save_network
 from neuface_ray.networks.hourglass import HeatmapNet, gaussian_heatmaps, heatmap_peaks
 from neuface_ray.networks.keypoints import SETS, image_keypoints
 from neuface_ray.training.augment import AugmentConfig, change_colours, move_images, move_points, random_motion
-from neuface_ray.training.recipe import Recipe, Step
-from neuface_ray.training.recipes.lvd import pixels
+from neuface_ray.training.recipe import Recipe, Step, pixels
 from neuface_ray.training.sources import Reading
 
 FOREGROUND_WEIGHT = 20.0

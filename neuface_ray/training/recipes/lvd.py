@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from neuface_ray.evaluation.alignment import rigid
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.heads import HeadModel
+from neuface_ray.networks import lvd
 from neuface_ray.networks.descent_file import load_network, save_network
-from neuface_ray.networks.lvd import LIMIT, LVD, PROFILES, Descent, Scene, apply_similarity, compose, descent_error, start_cloud
+from neuface_ray.networks.lvd import LIMIT, LVD, PROFILES, Descent, Scene, descent_error, start_cloud, trust_error
 from neuface_ray.training.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
 from neuface_ray.training.labels import Batch, Targets, head_to_view, locate, typical_place
 from neuface_ray.training.queries import chance, queries, some_of, way_of
-from neuface_ray.training.recipe import Recipe, Step
+from neuface_ray.training.recipe import Recipe, Step, pixels
 from neuface_ray.training.sources import Reading
 from neuface_ray.training.surface import signed_distances, silhouettes
 
@@ -43,6 +44,7 @@ class DescentConfig:
     near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
     unroll: float = field(default=1.0, metadata={"help": "weight of the error after real steps; 0: none"})
     unroll_from: float = field(default=0.1, metadata={"help": "share of the training after which that term begins"})
+    trust: float = field(default=0.02, metadata={"help": "weight of learning how far a view can be trusted"})
     mask: bool = field(default=False, metadata={"help": "a foreground mask as fourth channel: the label's silhouette, or full"})
     sdf: float = field(default=0.0, metadata={"help": "share of the training that goes before, on signed distances"})
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -89,8 +91,15 @@ class LvdRecipe(Recipe):
         """Error of one step from where some real steps have led; only the last one has a gradient."""
         start = (start_cloud(scene, module.n_vertices)[:, members],)
         (state,) = way_of(lambda state: (module.step(scene, state[0], members),), start, step.generator)
-        moves = module.own_displacements(scene, state, members)
-        return descent_error(moves, targets.vertices[:, members] - state, self.settings.limit)
+        moves, trust = module.own_displacements(scene, state, members)
+        return self.own_error(moves, targets.vertices[:, members] - state, state, trust)
+
+    def own_error(self, moves: Tensor, wanted: Tensor, points: Tensor, trust: Tensor) -> Tensor:
+        """Error of displacements from points (B, M, 3), and where a single view gave them, that of the trust in it."""
+        error = descent_error(moves, wanted, self.settings.limit)
+        if trust.shape[1] > 1 or self.settings.canonical:
+            return error
+        return error + self.settings.trust * trust_error(moves - wanted, points, trust)
 
     @torch.no_grad()
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -107,8 +116,6 @@ class LvdRecipe(Recipe):
         aligned = rigid(path[-1], truth).apply(path[-1])
         return scores | {"mpve_none_face_mm": errors[-1], self.score: (aligned - truth).norm(dim=-1).mean(-1)}
 
-    # Shared pieces
-
     def views_of_step(self, batch: Batch, step: Step) -> Batch:
         """All views, or with probability ``one_view`` the first alone."""
         alone = chance(self.settings.one_view, step.generator)
@@ -120,7 +127,7 @@ class LvdRecipe(Recipe):
         motion = random_motion(tuple(images.shape[:2]), config, step.generator)
         with torch.no_grad():
             images = move_images(change_colours(images, config.colour, step.generator), motion)
-            placed = compose(motion, head_to_view(self.head, batch))
+            placed = lvd.compose(motion, head_to_view(self.head, batch))
             targets = locate(self.head, batch, placed, self.settings.canonical)
             if self.settings.mask:
                 images = torch.cat([images, self.masks(targets, images.shape[-1], step)], 2)
@@ -130,7 +137,7 @@ class LvdRecipe(Recipe):
     @staticmethod
     def masks(targets: Targets, size: int, step: Step) -> Tensor:
         """Silhouettes (B, N, 1, S, S) of the labels; full masks for half of the samples, since none may be known later."""
-        seen = apply_similarity(targets.to_view, targets.vertices[:, None])[..., :2]
+        seen = lvd.apply_similarity(targets.to_view, targets.vertices[:, None])[..., :2]
         full = uniform((len(seen), 1, 1, 1, 1), 0, 1, step.generator) < 0.5
         return silhouettes(seen * seen.new_tensor([1.0, -1.0]), size).masked_fill(full, 1.0)
 
@@ -138,8 +145,3 @@ class LvdRecipe(Recipe):
         """Queries (B, points, 3) and their signed distances (B, points) to the mesh."""
         points = queries(vertices, self.settings.points, self.settings.near, step.generator)
         return points, signed_distances(points, vertices, vertex_normals(vertices, self.head.faces), SDF_LIMIT)
-
-
-def pixels(batch: Batch) -> Tensor:
-    """Images (B, N, 3, S, S) in [0, 1] of a batch's uint8 [B, N, S, S, 3]."""
-    return batch["image"].permute(0, 1, 4, 2, 3).float() / 255
