@@ -50,9 +50,14 @@ def multiview_consistency(canonical: Tensor, target: Tensor, valid: Tensor) -> T
     return error.sum() / valid.sum().clamp_min(1)
 
 
-def mean_square(coefficients: Tensor, centre: Tensor | float = 0.0) -> Tensor:
-    """Statistical regulariser: the mean squared deviation of coefficients from ``centre`` (NeuFace Eq. 5)."""
-    return ((coefficients - centre) ** 2).mean()
+def mean_square(coefficients: Tensor, centre: Tensor | float = 0.0, valid: Tensor | None = None) -> Tensor:
+    """Statistical regulariser: the mean squared deviation of coefficients from ``centre`` (NeuFace Eq. 5).
+
+    Args:
+        coefficients: (..., C). valid: (...), what enters the mean; None for all.
+    """
+    square = ((coefficients - centre) ** 2).mean(-1)
+    return square.mean() if valid is None else (square * valid).sum() / valid.sum().clamp_min(1)
 
 
 def acceleration(values: Tensor, valid: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from neuface_ray.fitting.direct import Fit
 from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.networks.encoders import Code, Encoder
@@ -33,7 +34,7 @@ from neuface_ray.networks.encoders import Code, Encoder
 class NeufaceConfig:
     """Settings of the NeuFace optimisation."""
 
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=500.0, smoothness=2.0))
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=800.0, view=100.0, smoothness=0.5))
     """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
     moves_from: str = "top"
     """Lowest encoder stage that moves; the first stage moves the whole network."""
@@ -41,10 +42,10 @@ class NeufaceConfig:
     """Passes over the clip."""
     lr: float = 1e-3
     """Adam step size; the paper moves DECA with 2e-5."""
-    shape_prior: float = 0.02
-    """Weight of the identity prior; 0 in the paper."""
-    expression_prior: float = 0.0
-    """Weight of keeping expressions at the encoder's first answer; 0 in the paper."""
+    shape_prior: float = 0.1
+    """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
+    expression_prior: float = 1.0
+    """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
     min_improvement: float = 0.005
     """Stop when the mean loss of ten passes improves by less than this share."""
     micro_batch: int = 128
@@ -57,6 +58,7 @@ class NeufaceConfig:
 
 RELEASED_BATCH = 20
 DIVERGED = 10.0
+ANCHOR_LOW_PASS = 1.0
 
 
 def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
@@ -96,11 +98,11 @@ def fit_chunk(
     features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
     frames, views = seen.valid.shape
     objective = Objective(head, seen, config.objective)
-    first = predict(encoder, features, frames, views)
+    anchor = first_answer(predict(encoder, features, frames, views), seen.valid, config.objective)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
-        loss, terms = optimise_once(encoder, features, objective, first, adam, config, number, identity)
+        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity)
         if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
             reasons = ("diverged",)
@@ -173,6 +175,14 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
     return Codes(*(value.unflatten(0, (frames, views)) for value in code))
 
 
+def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig) -> Codes:
+    """What the priors pull towards: one identity and, if the objective looks along time, expressions without jitter."""
+    codes = share_identity(codes, valid, "paper")
+    if config.temporal == config.smoothness == 0:
+        return codes
+    return replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
+
+
 def share_identity(codes: Codes, valid: Tensor, fidelity: str, identity: Tensor | None = None) -> Codes:
     """One identity (1, 1, S) for all: the mean over valid images, in released form that of the first one, or a given one."""
     if identity is not None:
@@ -188,7 +198,7 @@ def optimise_once(
     encoder: Encoder,
     features: list[Tensor],
     objective: Objective,
-    first: Codes,
+    anchor: Codes,
     adam: torch.optim.Optimizer,
     config: NeufaceConfig,
     number: int,
@@ -208,8 +218,10 @@ def optimise_once(
         codes = as_codes(Code(*leaves), len(part), views)
         codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity)
         weighted = objective.restricted_to(part).terms(codes, number)
-        weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape)
-        weighted["expression_prior"] = config.expression_prior * mean_square(codes.expression, first.expression[part])
+        weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape, anchor.shape)
+        weighted["expression_prior"] = config.expression_prior * mean_square(
+            codes.expression, anchor.expression[part], objective.seen.valid[part]
+        )
         sum(weighted.values()).backward()
         start = 0
         for piece in chosen:

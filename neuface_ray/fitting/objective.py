@@ -146,8 +146,11 @@ class Objective:
         return terms
 
     def _view_term(self, codes: Codes, step: int) -> Tensor:
-        frames = self._frames_of_step(step)
+        """Eq. 4; in paper form a shared identity gets no gradient, which could only shrink the head and so all distances."""
+        frames, paper = self._frames_of_step(step), self.config.fidelity == "paper"
         shape = codes.shape if codes.shape.shape[0] == 1 else codes.shape[frames]
+        if paper and codes.shape.shape[:2] == (1, 1):
+            shape = shape.detach()
         expression, pose = codes.expression[frames], self._moving(codes.pose[frames])
         root_free = torch.cat([torch.zeros_like(pose[..., :3]), pose[..., 3:]], -1)
         canonical = self.face_head(shape, expression, root_free)
@@ -156,7 +159,7 @@ class Objective:
             posed = self.face_head(shape, expression, pose)
             weights = view_weights(view_confidence(posed, self.face_head.faces), valid)
         target = fuse_views(canonical, weights)
-        if self.config.fidelity == "paper":
+        if paper:
             target = target.detach()
         return multiview_consistency(canonical, target, valid)
 

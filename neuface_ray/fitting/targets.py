@@ -44,3 +44,21 @@ def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper")
         return torch.where(inner[:, None, None], averaged, quaternion)
     sign = torch.where((averaged * quaternion).sum(-1, keepdim=True) < 0, -1.0, 1.0).to(values.dtype)
     return (averaged * sign).detach()
+
+
+def low_passed(values: Tensor, valid: Tensor, strength: float) -> Tensor:
+    """Values (F, V, C) smoothed along time by a Gaussian that looks both ways and at valid frames alone.
+
+    Args:
+        valid: (F, V). strength: standard deviation of the Gaussian, frames.
+
+    Returns:
+        (F, V, C); where no valid frame lies within four standard deviations, the value itself.
+    """
+    frames = torch.arange(len(values), device=values.device, dtype=values.dtype)
+    apart = (frames[:, None] - frames) / strength
+    weight = torch.where(apart.abs() <= 4, torch.exp(-(apart**2) / 2), 0.0)
+    share = torch.einsum("fg,gv->fgv", weight, valid.to(values.dtype))
+    total = share.sum(1)[..., None]
+    smooth = torch.einsum("fgv,gvc->fvc", share, values) / total.clamp_min(1e-12)
+    return torch.where(total > 0, smooth, values)

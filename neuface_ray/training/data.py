@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import ray.data
 
 UNIT_ROWS = 256
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,23 @@ def stack(samples: Sequence[Sample]) -> Sample:
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
+class Patience:
+    """Lets Ray Data's scheduler rest between its steps, called by it as one of its execution callbacks.
+
+    While finished blocks wait for the training to take them, the scheduler of Ray 2.60 turns without a pause and
+    takes half a core from the training.
+    """
+
+    def before_execution_starts(self, executor: Any) -> None: ...
+
+    def on_execution_step(self, executor: Any) -> None:
+        time.sleep(PAUSE_S)
+
+    def after_execution_succeeds(self, executor: Any) -> None: ...
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None: ...
+
+
 @dataclass(frozen=True)
 class Stream:
     """The endless stream of training samples as a lazy Ray dataset.
@@ -156,6 +175,9 @@ class Stream:
         """The rest of the stream, a block of visits per task; a bit more than ``total``, so that no worker runs dry."""
         import ray.data
 
+        context = ray.data.DataContext.get_current()
+        if Patience not in context.custom_execution_callback_classes:
+            context.custom_execution_callback_classes.append(Patience)
         first = int(self.skipped / self.mean_samples)
         block = self.visits_per_block
         blocks = math.ceil((self.total - self.skipped) / self.mean_samples / block) + 8

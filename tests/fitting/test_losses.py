@@ -72,3 +72,12 @@ def test_constant_velocity_has_no_acceleration_and_gaps_are_not_bridged():
 
 def test_mean_square_is_measured_from_its_centre():
     assert mean_square(torch.full((4,), 3.0), 1.0) == 4
+
+
+def test_mean_square_looks_at_valid_frames_alone(rng):
+    values, centre = torch.randn(2, F, V, 4, generator=rng)
+    valid = torch.rand(F, V, generator=rng) > 0.4
+    expected = torch.stack([((values[f, v] - centre[f, v]) ** 2).mean() for f in range(F) for v in range(V) if valid[f, v]])
+    assert mean_square(values, centre, valid).item() == pytest.approx(expected.mean().item(), rel=1e-5)
+    assert mean_square(values, centre, torch.zeros(F, V, dtype=torch.bool)) == 0
+    assert mean_square(values, centre).item() == pytest.approx(((values - centre) ** 2).mean().item(), rel=1e-5)

@@ -122,6 +122,16 @@ def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
     assert torch.allclose(once.expression[1], (once.expression[0] + once.expression[2]) / 2, atol=1e-6)
 
 
+def test_views_can_agree_by_expressions_not_by_a_smaller_head(head, encoder):
+    crops, seen = observed(head, (-0.4, 0.4))
+    features = [encode_fixed(encoder, crops.flatten(0, 1))]
+    leaves = [value.requires_grad_() for value in predict(encoder, features, FRAMES, 2).__dict__.values() if value is not None]
+    shared = Codes(leaves[0].mean((0, 1), keepdim=True), *leaves[1:])
+    Objective(head, seen, ObjectiveConfig(landmark=0, temporal=0)).terms(shared)["view"].backward()
+    assert leaves[0].grad is None
+    assert leaves[1].grad.abs().sum() > 0
+
+
 def test_released_form_steps_through_batches_of_twenty_and_drops_no_tail():
     assert [len(part) for part in batches(120, "released")] == [20] * 6
     assert [len(part) for part in batches(43, "released")] == [20, 23]

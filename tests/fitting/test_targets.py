@@ -1,9 +1,11 @@
 """The smoothed orientations of the E-step, in the paper's and the released form."""
 
+import math
+
 import pytest
 import torch
 
-from neuface_ray.fitting.targets import smoothed_quaternions
+from neuface_ray.fitting.targets import low_passed, smoothed_quaternions
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
 
 
@@ -81,3 +83,19 @@ def test_short_clips_keep_their_shape(frames, mode):
 def test_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="'paper' or 'released'"):
         smoothed_quaternions(walk(3), torch.ones(3, 2, dtype=torch.bool), "fast")
+
+
+def test_low_pass_is_a_normalised_gaussian_over_valid_frames():
+    values, generator = walk(9)[..., :3], torch.Generator().manual_seed(1)
+    valid = torch.rand(9, 2, generator=generator) > 0.3
+    smooth = low_passed(values, valid, 1.5)
+    for t in range(9):
+        for v in range(2):
+            near = [(math.exp(-(((t - s) / 1.5) ** 2) / 2), values[s, v]) for s in range(9) if valid[s, v] and abs(t - s) <= 6]
+            expected = sum(w * x for w, x in near) / sum(w for w, _ in near)
+            assert torch.allclose(smooth[t, v], expected)
+
+
+def test_low_pass_keeps_what_has_no_neighbours():
+    values = walk(5)
+    assert torch.equal(low_passed(values, torch.zeros(5, 2, dtype=torch.bool), 1.0), values)
