@@ -73,8 +73,8 @@ class NeufaceClaims:
     """The encoder that is judged and that NeuFace moves."""
     neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
     """NeuFace with all its terms."""
-    direct: DirectFitConfig = field(default_factory=DirectFitConfig)
-    """Direct fitting with the same terms."""
+    direct: DirectFitConfig = field(default_factory=lambda: DirectFitConfig(objective=NeufaceConfig().objective))
+    """Direct fitting with the same terms, equally weighted."""
     low_pass: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
     """Strengths of the temporal filter on the encoder: standard deviations in frames."""
     whole_sequences: int = 2
@@ -133,7 +133,7 @@ def evaluate(config: EvaluateConfig) -> Findings:
     encoder = load_encoder(own.encoder.kind, own.encoder.path, "neuface_claims.encoder.path")
     media = replace(own.media, crop_size=encoder.crop_size)
     folder = Path(config.output)
-    sources, made_of = _sources(own, config.head, media, folder)
+    sources, made_of = synthetic_sources(own, config.head, media, folder)
     amount = own.frames * own.views
     wanted = [source for source in sources if not source.path.exists()]
     call_all(make, wanted, [float(amount)] * len(wanted), own.workers, "sequences", "pictures")
@@ -161,7 +161,10 @@ def _check(own: NeufaceClaims) -> None:
         raise UsageError("neuface_claims.picture_scale must be above neuface_claims.media.crop_scale")
 
 
-def _sources(own: NeufaceClaims, head: str, media: MediaConfig, folder: Path) -> tuple[list[Source], dict[str, object]]:
+def synthetic_sources(
+    own: NeufaceClaims, head: str, media: MediaConfig, folder: Path
+) -> tuple[list[Source], dict[str, object]]:
+    """The sequences that the settings ask for, drawn or not, and what they are made of, for the report."""
     looks = {"skins": own.skins, "hdr": own.hdr, "backgrounds": own.backgrounds}
     calm = SequenceOptions().face
     motion = replace(calm.motion, yaw_deg=own.yaw_deg)
