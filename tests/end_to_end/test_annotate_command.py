@@ -151,7 +151,7 @@ def test_a_run_that_is_ended_and_started_again_makes_the_same_rows(blow, code, v
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with log.open("w") as stream:
         process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream, env=environment, start_new_session=True)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not list(output.glob("_staged/*/*.committed")) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         if blow == signal.SIGINT:

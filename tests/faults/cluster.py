@@ -103,7 +103,7 @@ class Cluster:
             return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
     def _await(self, port: int) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and self.head.poll() is None:
             with socket.socket() as probe:
                 listening = probe.connect_ex((f"{self.network}.2", port)) == 0

@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(290)
+@pytest.mark.timeout(600)
 def test_the_run_stops_cleanly_and_continues_later(disk: Path, videos: Path, undisturbed: Path, tmp_path: Path):
     filler = disk / "filler"
     command = Command(videos, disk / "out", tmp_path / "log", ("ray.num_cpus=1",))

@@ -12,7 +12,7 @@ from tests.faults.disturbed import Command, compare, disturb, rows
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(290)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1])
 def test_killed_annotators_and_drivers_lose_and_double_nothing(seed: int, videos: Path, undisturbed: Path, tmp_path: Path):
     command = Command(videos, tmp_path / "out", tmp_path / "log", ("ray.num_cpus=1",))
@@ -23,7 +23,7 @@ def test_killed_annotators_and_drivers_lose_and_double_nothing(seed: int, videos
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(290)
+@pytest.mark.timeout(600)
 def test_a_killed_node_loses_and_doubles_nothing(videos: Path, undisturbed: Path, tmp_path: Path):
     with Cluster() as cluster:
         more = (f"ray.address={cluster.address}",)

@@ -59,7 +59,7 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_local_run_is_private(site: str, videos: Path, undisturbed: Path, short_folder: Path, tmp_path: Path):
     manifest, output = tmp_path / "list.csv", tmp_path / "out"
     names = ("0.mp4", "1.mp4", "missing.mp4")
@@ -70,7 +70,7 @@ def test_a_local_run_is_private(site: str, videos: Path, undisturbed: Path, shor
     command = Command(manifest, output, tmp_path / "log", more, environment)
     process, addresses, settings = command.start(), set(), {}
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 480
         while process.poll() is None and time.monotonic() < deadline:
             family = descendants(process.pid)
             addresses |= listening([process.pid, *family])

@@ -111,7 +111,7 @@ def test_two_workers_survive_the_death_of_one_and_of_the_driver(single_views, tm
     assert before < steps
     assert not (folder / "summary.json").exists()
     second = start()
-    out, _ = second.communicate(timeout=240)
+    out, _ = second.communicate(timeout=480)
     assert second.returncode == 0, out.decode()
     assert json.loads((folder / "summary.json").read_text())["steps"] == steps
     logged = [row["step"] for row in read_log(folder) if "loss" in row]
