@@ -34,7 +34,7 @@ from neuface_ray.networks.encoders import Code, Encoder
 class NeufaceConfig:
     """Settings of the NeuFace optimisation."""
 
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=800.0, view=100.0, smoothness=0.5))
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=800.0, view=50.0, smoothness=0.5))
     """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
     moves_from: str = "top"
     """Lowest encoder stage that moves; the first stage moves the whole network."""
@@ -44,7 +44,7 @@ class NeufaceConfig:
     """Adam step size; the paper moves DECA with 2e-5."""
     shape_prior: float = 0.1
     """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
-    expression_prior: float = 1.0
+    expression_prior: float = 1.5
     """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
     min_improvement: float = 0.005
     """Stop when the mean loss of ten passes improves by less than this share."""
@@ -176,11 +176,19 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
 
 
 def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig) -> Codes:
-    """What the priors pull towards: one identity and, if the objective looks along time, expressions without jitter."""
-    codes = share_identity(codes, valid, "paper")
-    if config.temporal == config.smoothness == 0:
-        return codes
-    return replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
+    """What the priors pull towards.
+
+    One identity; if the objective compares views, one expression for all views of an instant; if it looks along time,
+    expressions without jitter.
+    """
+    expression = codes.expression
+    if config.view > 0:
+        share = valid.to(expression.dtype)[..., None]
+        mean = (share * expression).sum(1, keepdim=True) / share.sum(1, keepdim=True).clamp_min(1)
+        expression = torch.where(valid.any(1)[:, None, None], mean, expression)
+    if config.temporal > 0 or config.smoothness > 0:
+        expression = low_passed(expression, valid, ANCHOR_LOW_PASS)
+    return replace(share_identity(codes, valid, "paper"), expression=expression)
 
 
 def share_identity(codes: Codes, valid: Tensor, fidelity: str, identity: Tensor | None = None) -> Codes:
