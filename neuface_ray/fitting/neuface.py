@@ -176,19 +176,11 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
 
 
 def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig) -> Codes:
-    """What the priors pull towards.
-
-    One identity; if the objective compares views, one expression for all views of an instant; if it looks along time,
-    expressions without jitter.
-    """
-    expression = codes.expression
-    if config.view > 0:
-        share = valid.to(expression.dtype)[..., None]
-        mean = (share * expression).sum(1, keepdim=True) / share.sum(1, keepdim=True).clamp_min(1)
-        expression = torch.where(valid.any(1)[:, None, None], mean, expression)
-    if config.temporal > 0 or config.smoothness > 0:
-        expression = low_passed(expression, valid, ANCHOR_LOW_PASS)
-    return replace(share_identity(codes, valid, "paper"), expression=expression)
+    """What the priors pull towards: one identity and, if the objective looks along time, expressions without jitter."""
+    codes = share_identity(codes, valid, "paper")
+    if config.temporal == config.smoothness == 0:
+        return codes
+    return replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
 
 
 def share_identity(codes: Codes, valid: Tensor, fidelity: str, identity: Tensor | None = None) -> Codes:
