@@ -34,7 +34,9 @@ from neuface_ray.networks.encoders import Code, Encoder
 class NeufaceConfig:
     """Settings of the NeuFace optimisation."""
 
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(temporal=800.0, view=50.0, smoothness=0.5))
+    objective: ObjectiveConfig = field(
+        default_factory=lambda: ObjectiveConfig(temporal=3000.0, temporal_order=2, view=50.0, smoothness=0.5)
+    )
     """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
     moves_from: str = "top"
     """Lowest encoder stage that moves; the first stage moves the whole network."""

@@ -92,6 +92,8 @@ class ObjectiveConfig:
     """Weight of the 2D landmark term (Eq. 2)."""
     temporal: float = 100.0
     """Weight of the temporal orientation term (Eq. 3)."""
+    temporal_order: int = 0
+    """Order of the polynomial in time that orientations are pulled to; 0 is the paper's moving average."""
     view: float = 200.0
     """Weight of the multi-view bootstrapping term (Eq. 4)."""
     view_frames: int = 5
@@ -137,7 +139,7 @@ class Objective:
         terms = {"landmark": config.landmark * landmark_l1(self.project(codes), seen.landmarks, seen.weight)}
         if config.temporal > 0 and seen.landmarks.shape[0] > 1:
             quaternion = rotvec_to_quaternion(codes.pose[..., :3])
-            target = smoothed_quaternions(quaternion, seen.valid, config.fidelity)
+            target = smoothed_quaternions(quaternion, seen.valid, config.fidelity, config.temporal_order)
             terms["temporal"] = config.temporal * temporal_orientation(quaternion, target, seen.valid)
         if config.smoothness > 0:
             terms["smoothness"] = config.smoothness * acceleration(codes.expression, seen.valid)

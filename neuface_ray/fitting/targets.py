@@ -11,8 +11,10 @@ from torch import Tensor
 
 from neuface_ray.geometry.rotations import align_hemisphere
 
+REACH = 2
 
-def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper") -> Tensor:
+
+def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper", order: int = 0) -> Tensor:
     """Moving average of head orientations along time.
 
     Args:
@@ -20,30 +22,67 @@ def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper")
         mode: ``paper`` averages the centred window t-2..t+2, truncated at the ends, after flipping signs into one hemisphere,
             and is detached. ``released`` averages t-2..t+1 without flipping, leaves two frames at each end as they are, and
             lets gradients through.
+        order: in paper form, of the polynomial in time that is fitted to the window (Savitzky and Golay 1964). 0 is the
+            paper's average, which, followed again and again, flattens every turn of a head; 2 lets turns be.
 
     Returns:
         (F, V, 4) unit quaternions; the input where no neighbour is valid.
     """
     if mode not in ("paper", "released"):
         raise ValueError(f"mode must be 'paper' or 'released', not {mode!r}")
-    offsets = range(-2, 3) if mode == "paper" else range(-2, 2)
-    values = align_hemisphere(quaternion, 0) if mode == "paper" else quaternion
-    weight = valid.to(values.dtype)[..., None]
-    total, count = torch.zeros_like(values), torch.zeros_like(weight)
-    frames = values.shape[0]
-    for offset in offsets:
-        here = slice(max(0, -offset), max(0, min(frames, frames - offset)))
-        there = slice(max(0, offset), max(0, min(frames, frames + offset)))
-        total[here] = total[here] + (weight * values)[there]
-        count[here] = count[here] + weight[there]
-    averaged = torch.nn.functional.normalize(total, dim=-1)
-    averaged = torch.where(count > 0, averaged, values)
     if mode == "released":
-        inner = torch.zeros(frames, dtype=torch.bool, device=values.device)
-        inner[2 : max(2, frames - 2)] = True
-        return torch.where(inner[:, None, None], averaged, quaternion)
+        return _released(quaternion, valid)
+    values = align_hemisphere(quaternion, 0)
+    weight = window_weights(valid, order).to(values.dtype)
+    total, frames = torch.zeros_like(values), values.shape[0]
+    for offset in range(-REACH, REACH + 1):
+        here, there = _overlap(frames, offset)
+        total[here] = total[here] + weight[here, offset + REACH, :, None] * values[there]
+    found = (weight != 0).any(1)[..., None]
+    averaged = torch.where(found, torch.nn.functional.normalize(total, dim=-1), values)
     sign = torch.where((averaged * quaternion).sum(-1, keepdim=True) < 0, -1.0, 1.0).to(values.dtype)
     return (averaged * sign).detach()
+
+
+def window_weights(valid: Tensor, order: int) -> Tensor:
+    """Weights (F, 5, V), float64, of the frames t-2..t+2 in the least-squares polynomial's value at t.
+
+    Args:
+        valid: (F, V); other frames and those beyond the ends get 0. order: of the polynomial; n frames determine at most
+            n - 2, so that something is always averaged out.
+    """
+    frames = valid.shape[0]
+    present = valid.new_zeros((frames, 2 * REACH + 1, valid.shape[1]), dtype=torch.float64)
+    for offset in range(-REACH, REACH + 1):
+        here, there = _overlap(frames, offset)
+        present[here, offset + REACH] = valid[there].double()
+    powers = torch.arange(order + 1, device=valid.device)
+    offsets = torch.arange(-REACH, REACH + 1, device=valid.device, dtype=torch.float64)
+    allowed = powers <= (present.sum(1)[..., None] - 2).clamp_min(0)
+    basis = offsets[:, None] ** powers * allowed[:, :, None]
+    gram = torch.einsum("fkv,fvkp,fvkq->fvpq", present, basis, basis)
+    unused = ~allowed | (present.sum(1)[..., None] == 0)
+    start = torch.linalg.solve(gram + torch.diag_embed(unused.double()), (powers == 0).double().expand(*valid.shape, -1))
+    return present * torch.einsum("fvkp,fvp->fkv", basis, start)
+
+
+def _overlap(frames: int, offset: int) -> tuple[slice, slice]:
+    """The frames t for which t + offset exists, and those frames t + offset."""
+    here = slice(max(0, -offset), max(0, min(frames, frames - offset)))
+    return here, slice(max(0, offset), max(0, min(frames, frames + offset)))
+
+
+def _released(quaternion: Tensor, valid: Tensor) -> Tensor:
+    weight = valid.to(quaternion.dtype)[..., None]
+    total, count, frames = torch.zeros_like(quaternion), torch.zeros_like(weight), quaternion.shape[0]
+    for offset in range(-2, 2):
+        here, there = _overlap(frames, offset)
+        total[here] = total[here] + (weight * quaternion)[there]
+        count[here] = count[here] + weight[there]
+    averaged = torch.where(count > 0, torch.nn.functional.normalize(total, dim=-1), quaternion)
+    inner = torch.zeros(frames, dtype=torch.bool, device=quaternion.device)
+    inner[2 : max(2, frames - 2)] = True
+    return torch.where(inner[:, None, None], averaged, quaternion)
 
 
 def low_passed(values: Tensor, valid: Tensor, strength: float) -> Tensor:

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from neuface_ray.fitting.targets import low_passed, smoothed_quaternions
+from neuface_ray.fitting.targets import low_passed, smoothed_quaternions, window_weights
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
 
 
@@ -99,3 +100,30 @@ def test_low_pass_is_a_normalised_gaussian_over_valid_frames():
 def test_low_pass_keeps_what_has_no_neighbours():
     values = walk(5)
     assert torch.equal(low_passed(values, torch.zeros(5, 2, dtype=torch.bool), 1.0), values)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_window_weights_are_those_of_a_polynomial_fitted_to_each_window(order):
+    generator = torch.Generator().manual_seed(2)
+    valid = torch.rand(12, 2, generator=generator) > 0.25
+    values = torch.randn(12, generator=generator, dtype=torch.float64)
+    weights = window_weights(valid, order)
+    for t in range(12):
+        for v in range(2):
+            near = [s for s in range(max(0, t - 2), min(12, t + 3)) if valid[s, v]]
+            if not near:
+                assert not weights[t, :, v].any()
+                continue
+            degree = min(order, max(len(near) - 2, 0))
+            expected = np.polyval(np.polyfit([s - t for s in near], values[near].numpy(), degree), 0)
+            found = sum(weights[t, s - t + 2, v] * values[s] for s in near)
+            assert found.item() == pytest.approx(expected, abs=1e-9)
+    assert torch.allclose(weights.sum(1), valid.double().new_tensor(1.0) * (weights != 0).any(1))
+
+
+def test_a_turn_at_growing_speed_is_its_own_target_at_order_two_only():
+    angle = 0.002 * torch.arange(20, dtype=torch.float64) ** 2
+    turn = rotvec_to_quaternion(torch.stack([0 * angle, angle, 0 * angle], -1)[:, None])
+    valid = torch.ones(20, 1, dtype=torch.bool)
+    off = [(smoothed_quaternions(turn, valid, "paper", order) - turn)[2:-2].norm(dim=-1).mean() for order in (0, 2)]
+    assert off[1] < 0.05 * off[0]
