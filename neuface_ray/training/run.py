@@ -95,7 +95,7 @@ def _absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
-def _for_workers(config: TrainConfig) -> TrainConfig:
+def for_workers(config: TrainConfig) -> TrainConfig:
     """The configuration with paths that workers, which run in folders of their own, understand."""
     weights = config.glvd.heatmap_weights
     return config if weights is None else replace(config, glvd=replace(config.glvd, heatmap_weights=_absolute(weights)))
@@ -140,7 +140,7 @@ def _fit(config: TrainConfig, folder: Path, parts: Split, recipe: Recipe) -> dic
     stream = Stream(parts.train, recipe.reading, config.seed, total)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config=Job(_for_workers(config), parts, folder),
+        train_loop_config=Job(for_workers(config), parts, folder),
         datasets={"train": partial(_rest_of, stream, folder)},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(

@@ -16,7 +16,8 @@ from neuface_ray.networks.descent_file import load_network
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.journal import read_log
 from neuface_ray.training.loop import learning_rate
-from neuface_ray.training.run import run, why
+from neuface_ray.training.recipes.glvd import GlvdConfig
+from neuface_ray.training.run import for_workers, run, why
 
 ROOT = Path(__file__).parents[2]
 TINY = ("recipe=heatmap", "heatmap.crop_size=64", "heatmap.width=16", "batch=4", "shuffle=16", "warmup_steps=1", "log_steps=5")
@@ -155,3 +156,10 @@ def wait_for(condition, process, seconds=180):
         assert process.poll() is None, process.communicate()[0].decode()
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_workers_get_paths_that_do_not_depend_on_their_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig(recipe="glvd", output="out", glvd=GlvdConfig(heatmap_weights="a/model.safetensors"))
+    assert for_workers(config).glvd.heatmap_weights == str(tmp_path / "a" / "model.safetensors")
+    assert for_workers(TrainConfig(recipe="glvd", output="out")).glvd.heatmap_weights is None
