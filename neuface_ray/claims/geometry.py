@@ -322,6 +322,7 @@ def sets(rows: Sequence[Row]) -> list[str]:
 
 
 def said(gain: Comparison) -> str:
+    """A gain in mm with its 95 % interval, as text."""
     return f"{gain.difference:.2f} mm ({gain.low:.2f} to {gain.high:.2f})"
 
 

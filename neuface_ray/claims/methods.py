@@ -117,10 +117,12 @@ def left_out(head: HeadModel, scheme: str) -> np.ndarray:
 
 
 def low_pass_name(strength: float) -> str:
+    """The table row of the encoder filtered with this strength (frames)."""
     return f"{ENCODER}, low-pass {strength:g}"
 
 
 def curve_name(method: str, count: int) -> str:
+    """The table row of a method stopped after so many passes or steps."""
     return f"{method}, {count} {'passes' if method == FULL else 'steps'}"
 
 

@@ -61,6 +61,7 @@ class NeufaceConfig:
 RELEASED_BATCH = 20
 DIVERGED = 10.0
 ANCHOR_LOW_PASS = 1.0
+"""Standard deviation, frames, of the filter on the expressions that the prior pulls towards; ours, keeps blinks."""
 
 
 def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:

@@ -73,6 +73,7 @@ def _overlap(frames: int, offset: int) -> tuple[slice, slice]:
 
 
 def _released(quaternion: Tensor, valid: Tensor) -> Tensor:
+    """The average t-2..t+1 of the released code, with gradients, without signs, and with two untouched frames at each end."""
     weight = valid.to(quaternion.dtype)[..., None]
     total, count, frames = torch.zeros_like(quaternion), torch.zeros_like(weight), quaternion.shape[0]
     for offset in range(-2, 2):

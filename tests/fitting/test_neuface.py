@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from neuface_ray.fitting.neuface import (
+    ANCHOR_LOW_PASS,
     NeufaceConfig,
     batches,
     blended,
     chunks,
     converged,
     encode_fixed,
+    first_answer,
     fit_chunk,
     fit_neuface,
     micro_batches,
@@ -23,6 +25,7 @@ from neuface_ray.fitting.neuface import (
     ramps,
 )
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_matrix, rotvec_to_quaternion
 from neuface_ray.networks.encoders import CompactEncoder
 from tests.fitting.conftest import make_clip
@@ -120,6 +123,28 @@ def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
     once, twice = (fit_neuface(encoder, head, c, seen, NeufaceConfig(passes=3)).codes for c in (crops, blank))
     assert same(once, twice, atol=1e-5)
     assert torch.allclose(once.expression[1], (once.expression[0] + once.expression[2]) / 2, atol=1e-6)
+
+
+def test_priors_keep_the_answer_near_the_encoders_first(head, encoder):
+    crops, seen = observed(head)
+    first = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0)).codes
+    kept, free = (
+        fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=15, shape_prior=w, expression_prior=w)).codes
+        for w in (1e3, 0.0)
+    )
+    for name in ("shape", "expression"):
+        moved, by_itself = ((getattr(codes, name) - getattr(first, name)).norm() for codes in (kept, free))
+        assert moved < 0.5 * by_itself
+
+
+def test_the_anchor_is_smooth_only_where_the_objective_looks_along_time(head, encoder):
+    crops, seen = observed(head)
+    codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
+    still = first_answer(codes, seen.valid, ObjectiveConfig(temporal=0, smoothness=0))
+    smooth = first_answer(codes, seen.valid, ObjectiveConfig())
+    assert still.shape.shape == (1, 1, head.n_shape)
+    assert torch.equal(still.expression, codes.expression)
+    assert torch.equal(smooth.expression, low_passed(codes.expression, seen.valid, ANCHOR_LOW_PASS))
 
 
 def test_views_can_agree_by_expressions_not_by_a_smaller_head(head, encoder):
