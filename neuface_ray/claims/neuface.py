@@ -73,8 +73,10 @@ class NeufaceClaims:
     """The encoder that is judged and that NeuFace moves."""
     neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
     """NeuFace with all its terms."""
-    direct: DirectFitConfig = field(default_factory=lambda: DirectFitConfig(objective=NeufaceConfig().objective))
-    """Direct fitting with the same terms, equally weighted."""
+    direct: DirectFitConfig = field(
+        default_factory=lambda: DirectFitConfig(NeufaceConfig().objective, shape_prior=0.5, expression_prior=0.3)
+    )
+    """Direct fitting with the same terms, equally weighted; its priors are chosen for the vertex error, as NeuFace's are."""
     low_pass: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
     """Strengths of the temporal filter on the encoder: standard deviations in frames."""
     whole_sequences: int = 2
@@ -83,7 +85,7 @@ class NeufaceClaims:
     """Step size when the whole network moves."""
     curve_sequences: int = 3
     """Error against time is measured on the first so many sequences."""
-    curve_passes: list[int] = field(default_factory=lambda: [5, 15, 40, 100])
+    curve_passes: list[int] = field(default_factory=lambda: [10, 30, 80, 200])
     """Lengths of NeuFace for error against time."""
     curve_steps: list[int] = field(default_factory=lambda: [15, 40, 120, 300])
     """Lengths of direct fitting for error against time."""

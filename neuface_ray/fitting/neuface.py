@@ -35,21 +35,23 @@ class NeufaceConfig:
     """Settings of the NeuFace optimisation."""
 
     objective: ObjectiveConfig = field(
-        default_factory=lambda: ObjectiveConfig(temporal=3000.0, temporal_order=2, view=50.0, smoothness=0.5)
+        default_factory=lambda: ObjectiveConfig(temporal=10_000.0, temporal_order=2, view=40.0, smoothness=0.5)
     )
     """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
     moves_from: str = "top"
     """Lowest encoder stage that moves; the first stage moves the whole network."""
-    passes: int = 100
-    """Passes over the clip."""
-    lr: float = 1e-3
+    passes: int = 200
+    """Passes over the clip, at most."""
+    lr: float = 3e-3
     """Adam step size; the paper moves DECA with 2e-5."""
+    anneal: bool = True
+    """The step size rises over the first tenth of the passes and falls to zero until the last; it is constant in the paper."""
     shape_prior: float = 0.1
     """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
-    expression_prior: float = 1.5
+    expression_prior: float = 3.0
     """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
     min_improvement: float = 0.005
-    """Stop when the mean loss of ten passes improves by less than this share."""
+    """In the second half of the passes, stop when the mean loss of ten improves by less than this share."""
     micro_batch: int = 128
     """Images that pass through the moving stages at once; the result does not depend on it."""
     chunk_frames: int = 200
@@ -100,11 +102,14 @@ def fit_chunk(
     moving = encoder.move_from(config.moves_from)
     features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
     frames, views = seen.valid.shape
+    first = predict(encoder, features, frames, views)
     objective = Objective(head, seen, config.objective)
-    anchor = first_answer(predict(encoder, features, frames, views), seen.valid, config.objective)
+    anchor = first_answer(first, seen.valid, config.objective)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
+        for group in adam.param_groups:
+            group["lr"] = config.lr * (step_share(number, config.passes) if config.anneal else 1)
         loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity)
         if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
@@ -113,10 +118,16 @@ def fit_chunk(
         losses.append(loss)
         if number % 10 == 9:
             good = copy.deepcopy(encoder.state_dict())
-        if converged(losses, config.min_improvement):
+        if number >= config.passes // 2 and converged(losses, config.min_improvement):
             break
     codes = share_identity(predict(encoder, features, frames, views), seen.valid, config.objective.fidelity, identity)
     return Fit(interpolate_gaps(codes, seen.valid), terms, reasons)
+
+
+def step_share(number: int, passes: int) -> float:
+    """Share of the step size at a pass: a rise over the first tenth times a cosine to zero, so that the answer settles."""
+    rise = min((number + 1) / max(passes / 10, 1), 1.0)
+    return rise * 0.5 * (1 + math.cos(math.pi * number / passes))
 
 
 def chunks(frames: int, most: int, overlap: int) -> list[slice]:
@@ -179,11 +190,16 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
 
 
 def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig) -> Codes:
-    """What the priors pull towards: one identity and, if the objective looks along time, expressions without jitter."""
+    """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
+    in all views if it looks across them."""
     codes = share_identity(codes, valid, "paper")
-    if config.temporal == config.smoothness == 0:
-        return codes
-    return replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
+    if config.temporal > 0 or config.smoothness > 0:
+        codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
+    if config.view > 0:
+        weight = valid.to(codes.expression.dtype)[..., None]
+        mean = (weight * codes.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        codes = replace(codes, expression=mean.expand_as(codes.expression))
+    return codes
 
 
 def share_identity(codes: Codes, valid: Tensor, fidelity: str, identity: Tensor | None = None) -> Codes:

@@ -93,7 +93,7 @@ class ObjectiveConfig:
     temporal: float = 100.0
     """Weight of the temporal orientation term (Eq. 3)."""
     temporal_order: int = 0
-    """Order of the polynomial in time that orientations are pulled to; 0 is the paper's moving average."""
+    """0: orientations are pulled to the paper's moving average; 2: to a local quadratic in time, which lets turns be."""
     view: float = 200.0
     """Weight of the multi-view bootstrapping term (Eq. 4)."""
     view_frames: int = 5

@@ -12,6 +12,7 @@ from torch import Tensor
 from neuface_ray.geometry.rotations import align_hemisphere
 
 REACH = 2
+_SECOND_DIFFERENCE = (1.0, -2.0, 1.0)
 
 
 def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper", order: int = 0) -> Tensor:
@@ -22,14 +23,16 @@ def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper",
         mode: ``paper`` averages the centred window t-2..t+2, truncated at the ends, after flipping signs into one hemisphere,
             and is detached. ``released`` averages t-2..t+1 without flipping, leaves two frames at each end as they are, and
             lets gradients through.
-        order: in paper form, of the polynomial in time that is fitted to the window (Savitzky and Golay 1964). 0 is the
-            paper's average, which, followed again and again, flattens every turn of a head; 2 lets turns be.
+        order: in paper form, 0 for the paper's average, which, followed again and again, flattens every turn of a head, or 2
+            for a local quadratic, which lets turns be, see :func:`window_weights`.
 
     Returns:
         (F, V, 4) unit quaternions; the input where no neighbour is valid.
     """
     if mode not in ("paper", "released"):
         raise ValueError(f"mode must be 'paper' or 'released', not {mode!r}")
+    if order not in (0, 2):
+        raise ValueError(f"order must be 0 or 2, not {order!r}")
     if mode == "released":
         return _released(quaternion, valid)
     values = align_hemisphere(quaternion, 0)
@@ -45,25 +48,29 @@ def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper",
 
 
 def window_weights(valid: Tensor, order: int) -> Tensor:
-    """Weights (F, 5, V), float64, of the frames t-2..t+2 in the least-squares polynomial's value at t.
+    """Weights (F, 5, V), float64, of the frames t-2..t+2 in the target of frame t; they sum to 1 where anything is valid.
+
+    Order 2 follows from the energy that its pull lowers, the squared second differences of three valid frames in a row: it is
+    Savitzky and Golay's quadratic (1964), (-3, 12, 17, 12, -3) / 35, wherever its five frames are there, and weaker beside gaps
+    and ends. Polynomials fitted to cut windows would not be the gradient of anything, and optimisers run away along such
+    fields.
 
     Args:
-        valid: (F, V); other frames and those beyond the ends get 0. order: of the polynomial; n frames determine at most
-            n - 2, so that something is always averaged out.
+        valid: (F, V); other frames and those beyond the ends get 0. order: 0 or 2.
     """
     frames = valid.shape[0]
-    present = valid.new_zeros((frames, 2 * REACH + 1, valid.shape[1]), dtype=torch.float64)
-    for offset in range(-REACH, REACH + 1):
-        here, there = _overlap(frames, offset)
-        present[here, offset + REACH] = valid[there].double()
-    powers = torch.arange(order + 1, device=valid.device)
-    offsets = torch.arange(-REACH, REACH + 1, device=valid.device, dtype=torch.float64)
-    allowed = powers <= (present.sum(1)[..., None] - 2).clamp_min(0)
-    basis = offsets[:, None] ** powers * allowed[:, :, None]
-    gram = torch.einsum("fkv,fvkp,fvkq->fvpq", present, basis, basis)
-    unused = ~allowed | (present.sum(1)[..., None] == 0)
-    start = torch.linalg.solve(gram + torch.diag_embed(unused.double()), (powers == 0).double().expand(*valid.shape, -1))
-    return present * torch.einsum("fvkp,fvp->fkv", basis, start)
+    weight = valid.new_zeros((frames, 2 * REACH + 1, valid.shape[1]), dtype=torch.float64)
+    if order == 0:
+        for offset in range(-REACH, REACH + 1):
+            here, there = _overlap(frames, offset)
+            weight[here, offset + REACH] = valid[there].double()
+        return weight / weight.sum(1, keepdim=True).clamp_min(1)
+    weight[:, REACH] = valid.double()
+    triples = (valid[2:] & valid[1:-1] & valid[:-2]).double()
+    for row, a in enumerate(_SECOND_DIFFERENCE):
+        for column, b in enumerate(_SECOND_DIFFERENCE):
+            weight[row : row + len(triples), REACH + column - row] -= 3 / 35 * a * b * triples
+    return weight
 
 
 def _overlap(frames: int, offset: int) -> tuple[slice, slice]:

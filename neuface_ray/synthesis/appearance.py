@@ -6,7 +6,7 @@ head's UV space; brows, lips, make-up, stubble and eyes are painted over either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class Look:
     Args:
         skin_file: texture in the head's UV space, or None for painted skin of colour ``skin``. tint: (3,) factor on a texture.
         seed: of the person's noise patterns. age: 0 to 1, drives creases. brow_mm: half thickness.
+        sculpted: everything, eyes too, has the one colour ``skin``, as scans without a texture have. reach_m: nothing further
+            than this from the tip of the nose is there.
     """
 
     seed: int
@@ -63,6 +65,8 @@ class Look:
     iris: np.ndarray
     sclera: np.ndarray
     iris_radius: float
+    sculpted: bool = False
+    reach_m: float = np.inf
 
 
 def sample_look(rng: np.random.Generator, skins: str | Path | None = None) -> Look:
@@ -103,6 +107,14 @@ def sample_look(rng: np.random.Generator, skins: str | Path | None = None) -> Lo
         sclera=linear(rng.uniform([190, 180, 175], [232, 226, 222])),
         iris_radius=float(rng.uniform(0.0054, 0.0062)),
     )
+
+
+def sculpted(rng: np.random.Generator, look: Look) -> Look:
+    """The same person as a scan without a texture: one colour, dull, and in half of the cases the face alone."""
+    colour = linear(rng.uniform(110, 235)) if rng.random() < 0.4 else look.skin
+    reach = rng.uniform(0.085, 0.13) if rng.random() < 0.5 else np.inf
+    skin = np.broadcast_to(np.float32(colour), 3) * np.float32(rng.uniform(0.7, 1.2))
+    return replace(look, sculpted=True, skin=skin, gloss=float(rng.gamma(1.0, 0.03)), reach_m=float(reach), stubble=0.0)
 
 
 def skin_files(folder: str) -> tuple[Path, ...]:

@@ -49,7 +49,9 @@ def draw(
     size: int,
 ) -> Picture:
     """Draws posed vertices (N, 3), a solid shell (clothes) and translucent ones (hair, beard, glasses) on a square picture."""
-    scene = _view(np.concatenate([vertices, solid.vertices]), _with_solid(stage, solid), camera, size, cull=True)
+    scene = _view(
+        np.concatenate([vertices, solid.vertices]), _with_solid(stage, solid), camera, size, _present(stage, look, solid)
+    )
     over = _join(shells)
     veil = _view(over.vertices, over.faces, camera, size) if over is not None else None
     mask = scene.raster.mask
@@ -77,14 +79,15 @@ class _View:
     points: np.ndarray
 
 
-def _view(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, size: int, cull: bool = False) -> _View:
+def _view(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, size: int, present: np.ndarray | None = None) -> _View:
+    """Casts a ray through every pixel; of the faces ``present`` (T,), if given, only those turned to the camera are met."""
     centres = np.arange(size) + 0.5
     pixels = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
     origins, directions = camera.rays(pixels, vertices)
     kept = np.arange(len(faces))
-    if cull:
+    if present is not None:
         a, b, c = (vertices[faces[:, k]] for k in range(3))
-        kept = np.flatnonzero((np.cross(b - a, c - a) * camera.towards_viewer(a)).sum(-1) > 0)
+        kept = np.flatnonzero(present & ((np.cross(b - a, c - a) * camera.towards_viewer(a)).sum(-1) > 0))
     caster = RayCaster(vertices, faces[kept])
     hits = caster.cast(origins, directions)
     hit = hits.triangle >= 0
@@ -98,6 +101,13 @@ def _view(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, size: int
 
 def _with_solid(stage: Stage, solid: Shell) -> np.ndarray:
     return np.concatenate([stage.faces, solid.faces + len(stage.chart.rest)]).astype(np.int32)
+
+
+def _present(stage: Stage, look: Look, solid: Shell) -> np.ndarray:
+    """Which faces of head and clothes are there, bool (T,)."""
+    rest = stage.chart.rest
+    far = np.linalg.norm(rest - rest[rest[:, 2].argmax()], axis=-1) > look.reach_m
+    return np.concatenate([~far[stage.faces].any(-1), np.full(len(solid.faces), look.reach_m == np.inf)])
 
 
 def _blend(weight: np.ndarray, table: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -137,6 +147,8 @@ def _surface(stage: Stage, look: Look, raster: Raster, faces: np.ndarray, solid:
         on = part == index
         albedo[on], gloss[on] = mouth_colour(PARTS[index], 1e3 * (lips_plane - values[on, 4]) - 8)
         occlusion[on] = 0.8 if index == 3 else 0.5
+    if look.sculpted:
+        albedo[:], gloss[:], bump[:] = look.skin, look.gloss, 0.0
     worn = part == -1
     cloth = _blend(weight[worn], solid.colour, faces[triangle[worn]] - n_head)
     albedo[worn] = np.clip(cloth * (1 + 0.08 * noise_at(values[worn, :2], 200.0, look.seed + 3)[:, 1:2]), 0, 1)

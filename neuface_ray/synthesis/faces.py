@@ -16,7 +16,7 @@ from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.media.crop import crop_to_image, landmark_box
 from neuface_ray.synthesis import photo
-from neuface_ray.synthesis.appearance import Look, sample_look
+from neuface_ray.synthesis.appearance import Look, sample_look, sculpted
 from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
@@ -40,6 +40,7 @@ class FaceOptions:
             and their largest size. skins, hdr, backgrounds: folders of skin textures in the head's UV space, environment maps
             and photographs; None paints all. occluded: share of pictures with something before the face.
         far: share of pictures taken from so far away that the camera is weak-perspective.
+        sculpted: share of people without colours and hair, as untextured scans are.
     """
 
     size: int = 128
@@ -55,6 +56,7 @@ class FaceOptions:
     backgrounds: str | None = None
     occluded: float = 0.2
     far: float = 0.2
+    sculpted: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ def make_person(stage: Stage, options: FaceOptions, seed: int, number: int) -> P
     shape = np.clip(shape, -options.max_sd, options.max_sd).astype(np.float32)
     look = sample_look(rng, options.skins)
     style = sample_style(rng, look)
+    if options.sculpted > 0 and rng.random() < options.sculpted:
+        look, style = sculpted(rng, look), Style(cloth=look.skin)
     with torch.no_grad():
         coefficients = torch.from_numpy(shape)
         neutral = stage.head(coefficients).double().numpy()

@@ -114,8 +114,10 @@ def main() -> None:
     parser.add_argument("--head", default="open_head", help="head model (default open_head)")
     for name in ("skins", "hdr", "backgrounds"):
         parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
+    parser.add_argument("--sculpted", type=float, default=0.0, help="share of people drawn like untextured scans (default 0)")
     given = parser.parse_args()
-    options = replace(FaceOptions(), size=given.size, skins=given.skins, hdr=given.hdr, backgrounds=given.backgrounds)
+    chosen = {name: getattr(given, name) for name in ("size", "skins", "hdr", "backgrounds", "sculpted")}
+    options = replace(FaceOptions(), **chosen)
     write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
 
 

@@ -34,11 +34,11 @@ class FaceTargets:
 class LossWeights:
     """Weight of each term; vertex terms are means over vertices in millimetres, 2D terms hundredths of half the crop."""
 
-    neutral: float = 0.5
-    form: float = 3.0
-    person: float = 0.5
+    neutral: float = 0.25
+    form: float = 5.0
+    person: float = 0.75
     expression: float = 1.0
-    posed: float = 0.5
+    posed: float = 0.35
     landmarks: float = 1.0
     gap: float = 1.0
     parameters: float = 1.0

@@ -23,6 +23,7 @@ from neuface_ray.fitting.neuface import (
     optimise_once,
     predict,
     ramps,
+    step_share,
 )
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.targets import low_passed
@@ -147,6 +148,17 @@ def test_the_anchor_is_smooth_only_where_the_objective_looks_along_time(head, en
     assert torch.equal(smooth.expression, low_passed(codes.expression, seen.valid, ANCHOR_LOW_PASS))
 
 
+def test_the_anchor_is_the_mean_of_the_valid_views_where_the_objective_looks_across_them(head, encoder):
+    crops, seen = observed(head, (-0.4, 0.4))
+    codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 2)
+    valid = seen.valid.clone()
+    valid[1, 0] = False
+    apart, joined = (first_answer(codes, valid, ObjectiveConfig(temporal=0, view=w)).expression for w in (0, 1))
+    assert torch.equal(apart, codes.expression)
+    assert torch.allclose(joined[0], codes.expression[0].mean(0).expand(2, -1))
+    assert torch.allclose(joined[1], codes.expression[1, 1].expand(2, -1))
+
+
 def test_views_can_agree_by_expressions_not_by_a_smaller_head(head, encoder):
     crops, seen = observed(head, (-0.4, 0.4))
     features = [encode_fixed(encoder, crops.flatten(0, 1))]
@@ -216,3 +228,12 @@ def test_a_long_clip_has_one_identity_and_no_seam(head, encoder):
     low = torch.minimum(inside[0].codes.camera[-2:], inside[1].codes.camera[:2])
     high = torch.maximum(inside[0].codes.camera[-2:], inside[1].codes.camera[:2])
     assert ((codes.camera[4:6] >= low - 1e-5) & (codes.camera[4:6] <= high + 1e-5)).all()
+
+
+def test_the_step_size_rises_then_falls_to_zero():
+    shares = [step_share(number, 100) for number in range(100)]
+    assert shares[0] == pytest.approx(0.1)
+    assert max(shares) == max(shares[8:11])
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert 0 < shares[-1] < 1e-3
+    assert 0 < step_share(0, 1) <= 1

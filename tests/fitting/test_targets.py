@@ -102,23 +102,54 @@ def test_low_pass_keeps_what_has_no_neighbours():
     assert torch.equal(low_passed(values, torch.zeros(5, 2, dtype=torch.bool), 1.0), values)
 
 
-@pytest.mark.parametrize("order", [0, 1, 2])
-def test_window_weights_are_those_of_a_polynomial_fitted_to_each_window(order):
-    generator = torch.Generator().manual_seed(2)
-    valid = torch.rand(12, 2, generator=generator) > 0.25
-    values = torch.randn(12, generator=generator, dtype=torch.float64)
-    weights = window_weights(valid, order)
+def some_valid(frames: int = 12) -> torch.Tensor:
+    return torch.rand(frames, 2, generator=torch.Generator().manual_seed(2)) > 0.25
+
+
+def test_window_weights_of_order_0_average_the_valid_frames_of_the_window():
+    valid, weights = some_valid(), window_weights(some_valid(), 0)
     for t in range(12):
         for v in range(2):
             near = [s for s in range(max(0, t - 2), min(12, t + 3)) if valid[s, v]]
-            if not near:
-                assert not weights[t, :, v].any()
-                continue
-            degree = min(order, max(len(near) - 2, 0))
-            expected = np.polyval(np.polyfit([s - t for s in near], values[near].numpy(), degree), 0)
-            found = sum(weights[t, s - t + 2, v] * values[s] for s in near)
-            assert found.item() == pytest.approx(expected, abs=1e-9)
-    assert torch.allclose(weights.sum(1), valid.double().new_tensor(1.0) * (weights != 0).any(1))
+            expected = [1 / len(near) if t + k - 2 in near else 0.0 for k in range(5)]
+            assert weights[t, :, v].tolist() == pytest.approx(expected)
+
+
+def test_order_2_steps_down_the_squared_second_differences_of_valid_frames():
+    valid, weights = some_valid(), window_weights(some_valid(), 2)
+    values = torch.randn(12, generator=torch.Generator().manual_seed(3), dtype=torch.float64, requires_grad=True)
+    for v in range(2):
+        energy = sum((values[t] - 2 * values[t + 1] + values[t + 2]) ** 2 for t in range(10) if valid[t : t + 3, v].all())
+        (slope,) = torch.autograd.grad(energy, values)
+        for t in range(12):
+            expected = (values - 3 / 35 * slope / 2)[t].item() * bool(valid[t, v])
+            found = sum(weights[t, s - t + 2, v] * values[s] for s in range(max(0, t - 2), min(12, t + 3)))
+            assert found.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_order_2_is_the_quadratic_of_savitzky_and_golay_where_all_frames_are_there():
+    t = np.arange(-2, 3)
+    fit = np.stack([np.polyval(np.polyfit(t, row, 2), 0) for row in np.eye(5)])
+    assert window_weights(torch.ones(9, 1, dtype=torch.bool), 2)[4, :, 0].numpy() == pytest.approx(fit)
+
+
+@pytest.mark.parametrize("missing", [[], [0], [5], [3, 6, 7], list(range(12))])
+def test_order_2_cannot_drive_orientations_apart(missing):
+    """The pull is symmetric and without negative eigenvalues, so no motion feeds on itself; uniform motion is left alone."""
+    valid = torch.ones(12, 1, dtype=torch.bool)
+    valid[missing] = False
+    weights, matrix = window_weights(valid, 2)[..., 0].numpy(), np.zeros((12, 16))
+    for t in range(12):
+        matrix[t, t : t + 5] = weights[t]
+    pull = (np.diag(valid[:, 0].double().numpy()) - matrix[:, 2:-2])[valid[:, 0]][:, valid[:, 0]]
+    assert np.allclose(pull, pull.T)
+    assert np.linalg.eigvalsh(pull).min(initial=0) > -1e-12
+    assert np.allclose(pull @ np.flatnonzero(valid[:, 0]), 0)
+
+
+def test_unknown_order_is_refused():
+    with pytest.raises(ValueError, match="order must be 0 or 2"):
+        smoothed_quaternions(walk(3), torch.ones(3, 2, dtype=torch.bool), order=1)
 
 
 def test_a_turn_at_growing_speed_is_its_own_target_at_order_two_only():

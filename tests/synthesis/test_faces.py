@@ -5,10 +5,20 @@ import torch
 
 from neuface_ray.errors import DataError
 from neuface_ray.geometry.cameras import project_pinhole, project_weak
+from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads import load_head
 from neuface_ray.media.crop import landmark_box
 from neuface_ray.synthesis.draw import Stage
-from neuface_ray.synthesis.faces import FaceOptions, landmarks_of, make_face, nearest_weak_camera, posed
+from neuface_ray.synthesis.faces import (
+    FaceOptions,
+    landmarks_of,
+    make_face,
+    make_person,
+    nearest_weak_camera,
+    portrait,
+    posed,
+)
+from neuface_ray.synthesis.light import Lighting
 from neuface_ray.synthesis.shards import Shards, write_shard
 from neuface_ray.types import ARKIT_NAMES
 
@@ -100,6 +110,23 @@ def test_folders_of_skins_light_and_backgrounds_are_used(stage, tmp_path):
     assert any(mean[1] > mean[0] + 15 for mean in green)
     with pytest.raises(DataError, match=r"no \.png"):
         make_face(stage, FaceOptions(skins=str(tmp_path / "nothing")), 0, 0)
+
+
+def test_sculpted_people_have_one_colour_and_the_same_shapes(stage):
+    plain, sculpted = FaceOptions(size=64, occluded=0.0), FaceOptions(size=64, occluded=0.0, sculpted=1.0)
+    people = [(make_person(stage, plain, 3, n), make_person(stage, sculpted, 3, n)) for n in range(8)]
+    assert all(np.array_equal(a.shape, b.shape) and not a.look.sculpted and b.look.sculpted for a, b in people)
+    assert all(b.hair is None and b.style.glasses is None for _, b in people)
+    assert {np.isinf(b.look.reach_m) for _, b in people} == {True, False}
+    light = Lighting(np.repeat(np.eye(9, 1) * 3.5, 3, 1), np.array([0.0, 0, 1]), np.zeros(3), 0.1)
+    camera = PinholeCamera(np.array([0, 0, -1.0]), np.array([[250.0, 0, 32], [0, 250, 32], [0, 0, 1]]))
+    whole, cut = (
+        portrait(stage, person, person.neutral, np.zeros(15), light, camera, 64)
+        for person in (next(b for _, b in people if np.isfinite(b.look.reach_m) == apart) for apart in (False, True))
+    )
+    assert np.isfinite(cut.depth).sum() < 0.8 * np.isfinite(whole.depth).sum()
+    hue = cut.colour[np.isfinite(cut.depth)] ** 2.2
+    assert (hue / hue.sum(-1, keepdims=True)).std(0).max() < 0.02
 
 
 def test_a_broken_off_set_of_shards_goes_on_and_reads_back(stage, tmp_path):
