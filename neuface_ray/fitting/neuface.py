@@ -35,7 +35,7 @@ class NeufaceConfig:
     """Settings of the NeuFace optimisation."""
 
     objective: ObjectiveConfig = field(
-        default_factory=lambda: ObjectiveConfig(temporal=10_000.0, temporal_order=2, view=40.0, smoothness=0.5)
+        default_factory=lambda: ObjectiveConfig(temporal=10_000.0, temporal_order=2, view=53.0, smoothness=0.5)
     )
     """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
     moves_from: str = "top"
@@ -46,9 +46,9 @@ class NeufaceConfig:
     """Adam step size; the paper moves DECA with 2e-5."""
     anneal: bool = True
     """The step size rises over the first tenth of the passes and falls to zero until the last; it is constant in the paper."""
-    shape_prior: float = 0.1
+    shape_prior: float = 0.2
     """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
-    expression_prior: float = 3.0
+    expression_prior: float = 5.0
     """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
     min_improvement: float = 0.005
     """In the second half of the passes, stop when the mean loss of ten improves by less than this share."""
