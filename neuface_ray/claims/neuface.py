@@ -74,9 +74,9 @@ class NeufaceClaims:
     neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
     """NeuFace with all its terms."""
     direct: DirectFitConfig = field(
-        default_factory=lambda: DirectFitConfig(NeufaceConfig().objective, shape_prior=0.5, expression_prior=0.3)
+        default_factory=lambda: DirectFitConfig(NeufaceConfig().objective, shape_prior=1.0, expression_prior=1.0)
     )
-    """Direct fitting with the same terms, equally weighted; its priors are chosen for the vertex error, as NeuFace's are."""
+    """Direct fitting with the same terms, equally weighted, and the priors that give it the lowest vertex error."""
     low_pass: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
     """Strengths of the temporal filter on the encoder: standard deviations in frames."""
     whole_sequences: int = 2
