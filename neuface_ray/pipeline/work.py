@@ -79,20 +79,20 @@ def attempt(job: Job, segment: Segment, stage: str, work: Callable[[], Result]) 
                 return _quarantine(job, segment, stage, name, error="time_limit", message=message)
             if tried >= job.config.max_attempts:
                 return _give_up(job, segment, stage, tried)
-            job.output.begin_attempt(segment.segment_id, stage)
-            try:
-                with watchdog.watched(name, job.config.clip_timeout_s):
+            with watchdog.watched(name, job.config.clip_timeout_s):
+                job.output.begin_attempt(segment.segment_id, stage)
+                try:
                     return work()
-            except (UsageError, OutputError):
-                raise
-            except DataError as error:
-                return _quarantine(job, segment, stage, name, exception=error)
-            except Exception as error:
-                if _gpu_is_lost(error):
-                    traceback.print_exc()
-                    os._exit(1)  # a new worker counts this try and begins the next
-                if tried + 1 >= job.config.max_attempts:
+                except (UsageError, OutputError):
+                    raise
+                except DataError as error:
                     return _quarantine(job, segment, stage, name, exception=error)
+                except Exception as error:
+                    if _gpu_is_lost(error):
+                        traceback.print_exc()
+                        os._exit(1)  # a new worker counts this try and begins the next
+                    if tried + 1 >= job.config.max_attempts:
+                        return _quarantine(job, segment, stage, name, exception=error)
     except Exception as error:
         return _row(segment, FATAL, **_failure(error), usage=isinstance(error, UsageError), traceback=traceback.format_exc())
 
