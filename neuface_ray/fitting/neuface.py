@@ -102,9 +102,8 @@ def fit_chunk(
     moving = encoder.move_from(config.moves_from)
     features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
     frames, views = seen.valid.shape
-    first = predict(encoder, features, frames, views)
     objective = Objective(head, seen, config.objective)
-    anchor = first_answer(first, seen.valid, config.objective)
+    anchor = first_answer(predict(encoder, features, frames, views), seen.valid, config.objective)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
