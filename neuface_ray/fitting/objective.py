@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuface_ray.errors import UsageError
 from neuface_ray.fitting.losses import acceleration, landmark_l1, multiview_consistency, temporal_orientation
 from neuface_ray.fitting.targets import smoothed_quaternions
 from neuface_ray.geometry.cameras import project_pinhole, project_weak, transform_points
@@ -102,6 +103,12 @@ class ObjectiveConfig:
     """Weight of the squared second difference of expressions in time; not in the paper."""
     fidelity: str = "paper"
     """'paper' or 'released': which form the targets take."""
+
+    def __post_init__(self) -> None:
+        if self.fidelity not in ("paper", "released"):
+            raise UsageError(f"objective.fidelity={self.fidelity!r}: choose paper or released")
+        if self.temporal_order not in (0, 2):
+            raise UsageError(f"objective.temporal_order={self.temporal_order}: choose 0 (average) or 2 (local quadratic)")
 
 
 class Objective:

@@ -121,7 +121,7 @@ class PinholeCamera:
         """Origins (P, 3) and unit directions (P, 3) of the rays of pixels (P, 2)."""
         homogeneous = np.concatenate([pixels, np.ones((len(pixels), 1))], -1)
         rays = homogeneous @ np.linalg.inv(np.asarray(self.intrinsics, np.float64)).T * np.array([1.0, -1.0, -1.0])
-        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+        rays /= np.sqrt(np.einsum("pk,pk->p", rays, rays))[:, None]
         return np.broadcast_to(-np.asarray(self.translation, np.float64), rays.shape), rays
 
     def depth(self, points: np.ndarray) -> np.ndarray:
@@ -131,7 +131,7 @@ class PinholeCamera:
     def towards_viewer(self, points: np.ndarray) -> np.ndarray:
         """Unit vectors (..., 3) from points (..., 3) towards the camera's centre."""
         rays = -np.asarray(self.translation, np.float64) - points
-        return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+        return rays / np.sqrt(np.einsum("...k,...k->...", rays, rays))[..., None]
 
 
 HeadCamera = WeakCamera | PinholeCamera

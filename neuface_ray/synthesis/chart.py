@@ -7,6 +7,7 @@ and height at the average face's radius, so that every head whose landmarks are 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -67,7 +68,12 @@ class Chart:
     def at(self, points: np.ndarray) -> np.ndarray:
         """Fields (P, 8) at chart coordinates (P, 2)."""
         places = (points - np.float32([LEFT_MM, TOP_MM])) * np.float32([1, -1])
-        return np.concatenate([look_up(half, places) for half in (self.fields[..., :4], self.fields[..., 4:])], -1)
+        return np.concatenate([look_up(half, places) for half in self._halves], -1)
+
+    @cached_property
+    def _halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The fields as two contiguous images of four channels, the most that OpenCV looks up at once."""
+        return np.ascontiguousarray(self.fields[..., :4]), np.ascontiguousarray(self.fields[..., 4:])
 
 
 def look_up(image: np.ndarray, places: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
@@ -78,7 +84,7 @@ def look_up(image: np.ndarray, places: np.ndarray, border: int = cv2.BORDER_REPL
     padded = np.zeros((-(-count // 256) * 256, 2), np.float32)
     padded[:count] = places
     grid = padded.reshape(-1, 256, 2)
-    return cv2.remap(np.ascontiguousarray(image), grid, None, cv2.INTER_LINEAR, borderMode=border).reshape(len(padded), -1)[
+    return cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=border).reshape(len(padded), -1)[
         :count
     ]
 

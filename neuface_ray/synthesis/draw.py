@@ -87,7 +87,7 @@ def _view(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera, size: int
     kept = np.arange(len(faces))
     if present is not None:
         a, b, c = (vertices[faces[:, k]] for k in range(3))
-        kept = np.flatnonzero(present & ((np.cross(b - a, c - a) * camera.towards_viewer(a)).sum(-1) > 0))
+        kept = np.flatnonzero(present & (_dot(np.cross(b - a, c - a), camera.towards_viewer(a)) > 0))
     caster = RayCaster(vertices, faces[kept])
     hits = caster.cast(origins, directions)
     hit = hits.triangle >= 0
@@ -139,8 +139,7 @@ def _surface(stage: Stage, look: Look, raster: Raster, faces: np.ndarray, solid:
     for eye, centre in ((1, chart.eye_centres[0]), (2, chart.eye_centres[1])):
         on = part == eye
         direction = values[on, 2:5] - centre
-        direction /= np.linalg.norm(direction, axis=-1, keepdims=True) + 1e-9
-        albedo[on], gloss[on] = eye_colour(look, direction)
+        albedo[on], gloss[on] = eye_colour(look, _unit(direction))
         occlusion[on] = 0.62
     lips_plane = float(np.quantile(chart.rest[:, 2], 0.97))
     for index in (3, 4, 5, 6):
@@ -160,10 +159,9 @@ def _reached(
     points: np.ndarray, normals: np.ndarray, mask: np.ndarray, light: Lighting, blockers: list[RayCaster]
 ) -> np.ndarray:
     """Share (P,) of the key light, a disc, that reaches the P masked pixels: one ray a pixel, averaged with its neighbours'."""
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+    normals = _unit(normals)
     spread = np.random.default_rng(7).normal(size=normals.shape) * light.softness
-    towards = light.key_direction + spread
-    towards /= np.linalg.norm(towards, axis=-1, keepdims=True)
+    towards = _unit(light.key_direction + spread)
     origins = points[mask] + 2e-3 * normals + 1e-3 * light.key_direction
     free = np.zeros(mask.shape, np.float32)
     free[mask] = ~np.any([blocker.blocked(origins, towards) for blocker in blockers], axis=0)
@@ -185,21 +183,30 @@ def _lit(
     """Linear colour (P, 3): soft environment, highlights, and a key light that reaches ``free`` (P,) and bleeds red."""
     view = camera.towards_viewer(points).astype(np.float32)
     direction, key_colour = light.key_direction.astype(np.float32), light.key_colour.astype(np.float32)
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
-    normals = normals * np.where((normals * view).sum(-1, keepdims=True) < -0.1, -1, 1)
+    normals = _unit(normals)
+    facing = _dot(normals, view)
+    normals = normals * np.where(facing < -0.1, -1, 1)[:, None]
     soft = np.clip(spherical_harmonics(normals, light.harmonics), 0.02, None) * occlusion[:, None]
     cosine = normals @ direction
     bleed = np.float32([0.28, 0.12, 0.08])
     wrapped = np.clip((cosine[:, None] + bleed) / (1 + bleed), 0, None)
     key = wrapped * free[:, None] * key_colour * (0.4 + 0.6 * occlusion[:, None])
-    half = direction + view
-    half /= np.linalg.norm(half, axis=-1, keepdims=True)
-    aligned = np.clip((normals * half).sum(-1), 0, 1)
-    fresnel = 0.3 + 0.7 * (1 - np.clip((normals * view).sum(-1), 0, 1)) ** 4
+    aligned = np.clip(_dot(normals, _unit(direction + view)), 0, 1)
+    fresnel = 0.3 + 0.7 * (1 - np.clip(np.where(facing < -0.1, -facing, facing), 0, 1)) ** 4
     sharp = np.where(gloss > 0.8, 180.0, 22.0)
     highlight = gloss * fresnel * (aligned**sharp) * free * np.where(gloss > 0.8, 2.5, 1.6)
     sheen = 0.25 * np.minimum(gloss, 0.4) * fresnel * occlusion
     return albedo * (soft + key) + highlight[:, None] * key_colour + sheen[:, None] * soft
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Scalar products (P,) of vectors (P, 3)."""
+    return np.einsum("pk,pk->p", a, b)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (P, 3) of length one; those of no length stay short."""
+    return vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), 1e-6)[:, None]
 
 
 @dataclass(frozen=True)

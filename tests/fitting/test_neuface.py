@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from neuface_ray.annotators import AnnotatorConfig
+from neuface_ray.config import load
+from neuface_ray.errors import UsageError
 from neuface_ray.fitting.neuface import (
     ANCHOR_LOW_PASS,
     NeufaceConfig,
@@ -237,3 +240,9 @@ def test_the_step_size_rises_then_falls_to_zero():
     assert shares[10:] == sorted(shares[10:], reverse=True)
     assert 0 < shares[-1] < 1e-3
     assert 0 < step_share(0, 1) <= 1
+
+
+@pytest.mark.parametrize("wrong", ["temporal_order=1", "fidelity=faithful"])
+def test_unknown_choices_are_refused_before_any_work(wrong):
+    with pytest.raises(UsageError, match=f"objective.{wrong.split('=')[0]}=.*choose"):
+        load(AnnotatorConfig, None, [f"neuface.fit.objective.{wrong}"])
