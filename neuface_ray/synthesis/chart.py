@@ -84,9 +84,7 @@ def look_up(image: np.ndarray, places: np.ndarray, border: int = cv2.BORDER_REPL
     padded = np.zeros((-(-count // 256) * 256, 2), np.float32)
     padded[:count] = places
     grid = padded.reshape(-1, 256, 2)
-    return cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=border).reshape(len(padded), -1)[
-        :count
-    ]
+    return cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=border).reshape(len(padded), -1)[:count]
 
 
 def build_chart(head: HeadModel) -> Chart:

@@ -21,6 +21,7 @@ from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
+from neuface_ray.synthesis.population import canonical_identity
 from neuface_ray.types import ARKIT_NAMES
 
 SCHEME = "mediapipe478"
@@ -41,6 +42,7 @@ class FaceOptions:
             and photographs; None paints all. occluded: share of pictures with something before the face.
         far: share of pictures taken from so far away that the camera is weak-perspective.
         sculpted: share of people without colours and hair, as untextured scans are.
+        canonical: people's mean lies between the head's (0) and this share of the way to MediaPipe's canonical face, anywhere.
     """
 
     size: int = 128
@@ -57,6 +59,7 @@ class FaceOptions:
     occluded: float = 0.2
     far: float = 0.2
     sculpted: float = 0.0
+    canonical: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ def make_person(stage: Stage, options: FaceOptions, seed: int, number: int) -> P
     """The person of that number: natural identity coefficients (Gaussian, cut at ``max_sd``), look and belongings."""
     rng = np.random.default_rng([seed, _PERSON, number])
     shape = rng.normal(size=stage.head.n_shape) * options.shape_sd
-    shape = np.clip(shape, -options.max_sd, options.max_sd).astype(np.float32)
+    shape = np.clip(shape, -options.max_sd, options.max_sd)
+    if options.canonical > 0:
+        shape += rng.uniform(0, options.canonical) * canonical_identity(stage.head)
+    shape = shape.astype(np.float32)
     look = sample_look(rng, options.skins)
     style = sample_style(rng, look)
     if options.sculpted > 0 and rng.random() < options.sculpted:

@@ -116,8 +116,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
     parser.add_argument("--sculpted", type=float, default=0.0, help="share of people drawn like untextured scans (default 0)")
     parser.add_argument("--shape-sd", type=float, default=1.0, help="spread of the identity coefficients (default 1)")
+    parser.add_argument("--canonical", type=float, default=0.0, help="see FaceOptions (default 0)")
     given = parser.parse_args()
-    chosen = {name: getattr(given, name) for name in ("size", "skins", "hdr", "backgrounds", "sculpted", "shape_sd")}
+    chosen = {
+        name: getattr(given, name) for name in ("size", "skins", "hdr", "backgrounds", "sculpted", "shape_sd", "canonical")
+    }
     options = replace(FaceOptions(), **chosen)
     write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
 
