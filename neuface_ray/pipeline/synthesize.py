@@ -71,6 +71,12 @@ class SynthesizeConfig:
     """Folder of .hdr environment maps, which light two thirds of the pictures; null: all light is drawn at random."""
     backgrounds: str | None = None
     """Folder of photographs, seen behind three quarters of the people; null: all backgrounds are painted."""
+    shape_sd: float = 1.0
+    """Spread of the identity coefficients; 1 is the head model's own."""
+    canonical: float = 0.0
+    """0: people's mean is the head model's. Else anywhere up to this share of the way to MediaPipe's canonical face."""
+    sculpted: float = 0.0
+    """Share of people drawn like scans without a texture: one colour, no hair, half of them the face alone."""
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
@@ -80,6 +86,9 @@ class SynthesizeConfig:
             raise UsageError(f"views must be 1 to 7, got {self.views}")
         if min(self.count, self.frames, self.size) < 1:
             raise UsageError("count, frames and size must be at least 1")
+        if self.shape_sd <= 0 or self.canonical < 0 or not 0 <= self.sculpted <= 1:
+            given = f"shape_sd={self.shape_sd}, canonical={self.canonical}, sculpted={self.sculpted}"
+            raise UsageError(f"{given}: the first must be positive, the second not negative, the third between 0 and 1")
 
     def face_options(self) -> FaceOptions:
         return FaceOptions(
@@ -89,6 +98,9 @@ class SynthesizeConfig:
             skins=self.skins,
             hdr=self.hdr,
             backgrounds=self.backgrounds,
+            shape_sd=self.shape_sd,
+            canonical=self.canonical,
+            sculpted=self.sculpted,
         )
 
     def sequence_options(self) -> SequenceOptions:
