@@ -12,7 +12,8 @@ from torch import Tensor
 
 from neuface_ray.annotators.base import Annotator
 from neuface_ray.errors import ModelFileError
-from neuface_ray.fitting.neuface import NeufaceConfig, encode_fixed, fit_neuface, interpolate_gaps, predict, share_identity
+from neuface_ray.fitting.identity import distinct_directions, expansion, share_identity
+from neuface_ray.fitting.neuface import NeufaceConfig, encode_fixed, fit_neuface, interpolate_gaps, predict
 from neuface_ray.fitting.objective import Observations
 from neuface_ray.heads import HeadModel
 from neuface_ray.media.source import content_hash
@@ -29,7 +30,7 @@ class EncoderConfig:
     path: str | None = None
     """Weight file; null takes the packaged compact encoder. DECA's and EMOCA's are obtained from their authors' sites."""
     share_identity: bool = True
-    """The bare encoder's identity is averaged over the frames and views of a clip."""
+    """The bare encoder's identity is one for a clip: the mean over its images, less shrunk where they differ in direction."""
 
 
 class EncoderAnnotator(Annotator):
@@ -67,7 +68,8 @@ class EncoderAnnotator(Annotator):
         features = [encode_fixed(self.encoder, part) for part in self.crops(clip).flatten(0, 1).split(128)]
         codes = predict(self.encoder, features, *clip.valid.shape)
         if self.config.share_identity:
-            codes = share_identity(codes, valid, "paper")
+            spread = expansion(distinct_directions(codes.pose, valid), self.encoder.signal)
+            codes = share_identity(codes, valid, "paper", spread=spread)
         return self.sequence(clip, interpolate_gaps(codes, valid), seconds={"fit": time.perf_counter() - started})
 
 

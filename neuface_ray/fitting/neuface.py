@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from neuface_ray.fitting.direct import Fit
+from neuface_ray.fitting.identity import distinct_directions, expansion, share_identity
 from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid
@@ -103,13 +104,17 @@ def fit_chunk(
     features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
     frames, views = seen.valid.shape
     objective = Objective(head, seen, config.objective)
-    anchor = first_answer(predict(encoder, features, frames, views), seen.valid, config.objective)
+    first = predict(encoder, features, frames, views)
+    spread = 1.0
+    if config.objective.fidelity == "paper":
+        spread = expansion(distinct_directions(first.pose, seen.valid), encoder.signal)
+    anchor = first_answer(first, seen.valid, config.objective, spread)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
         for group in adam.param_groups:
             group["lr"] = config.lr * (step_share(number, config.passes) if config.anneal else 1)
-        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity)
+        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity, spread)
         if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
             reasons = ("diverged",)
@@ -119,7 +124,8 @@ def fit_chunk(
             good = copy.deepcopy(encoder.state_dict())
         if number >= config.passes // 2 and converged(losses, config.min_improvement):
             break
-    codes = share_identity(predict(encoder, features, frames, views), seen.valid, config.objective.fidelity, identity)
+    last = predict(encoder, features, frames, views)
+    codes = share_identity(last, seen.valid, config.objective.fidelity, identity, spread)
     return Fit(interpolate_gaps(codes, seen.valid), terms, reasons)
 
 
@@ -188,10 +194,10 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
     return Codes(*(value.unflatten(0, (frames, views)) for value in code))
 
 
-def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig) -> Codes:
+def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig, spread: float = 1.0) -> Codes:
     """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
     in all views if it looks across them."""
-    codes = share_identity(codes, valid, "paper")
+    codes = share_identity(codes, valid, "paper", spread=spread)
     if config.temporal > 0 or config.smoothness > 0:
         codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
     if config.view > 0:
@@ -199,17 +205,6 @@ def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig) -> Codes:
         mean = (weight * codes.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
         codes = replace(codes, expression=mean.expand_as(codes.expression))
     return codes
-
-
-def share_identity(codes: Codes, valid: Tensor, fidelity: str, identity: Tensor | None = None) -> Codes:
-    """One identity (1, 1, S) for all: the mean over valid images, in released form that of the first one, or a given one."""
-    if identity is not None:
-        return Codes(identity, codes.expression, codes.pose, codes.camera)
-    if fidelity == "released":
-        return Codes(codes.shape[:1, :1], codes.expression, codes.pose, codes.camera)
-    weight = valid.to(codes.shape.dtype)[..., None]
-    mean = (weight * codes.shape).sum((0, 1), keepdim=True) / weight.sum().clamp_min(1)
-    return Codes(mean, codes.expression, codes.pose, codes.camera)
 
 
 def optimise_once(
@@ -221,6 +216,7 @@ def optimise_once(
     config: NeufaceConfig,
     number: int,
     identity: Tensor | None = None,
+    spread: float = 1.0,
 ) -> tuple[float, dict[str, float]]:
     """One pass: a single full-sequence step, or in released form one step per batch of 20 frames.
 
@@ -234,7 +230,7 @@ def optimise_once(
         chosen = [feature[part_of] for feature, part_of in micro_batches(features, part, views)]
         leaves = [value.requires_grad_() for value in flat_code(encoder, chosen)]
         codes = as_codes(Code(*leaves), len(part), views)
-        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity)
+        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity, spread)
         weighted = objective.restricted_to(part).terms(codes, number)
         weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape, anchor.shape)
         weighted["expression_prior"] = config.expression_prior * mean_square(

@@ -10,6 +10,7 @@ re-implemented from their descriptions; their weights are under a non-commercial
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -45,6 +46,9 @@ class Encoder(nn.Module):
         crop_size: side of the crops in pixels. head_model: name or identifier of the head its numbers belong to.
         stages: names of the chained stages, from the image up.
 
+    ``signal`` is the signal-to-noise ratio of an identity told from one image, infinite where it is not known, see
+    ``fitting.identity.expansion``.
+
     BatchNorm layers, where an encoder has them, always use their stored statistics and never move: an encoder is adapted to
     single clips, whose own statistics would mislead it (the paper's released form does the same).
     """
@@ -53,6 +57,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.crop_size, self.head_model, self.stages = crop_size, head_model, stages
         self.lowest_moving = stages[0]
+        self.signal = math.inf
 
     @abstractmethod
     def run(self, stage: str, x: Tensor) -> Tensor:
@@ -195,7 +200,7 @@ class CompactEncoder(Encoder):
         n_shape, n_expression: sizes of the head's coefficients. bounded: expressions are weights in [0, 1] (open head).
         jaw: three more outputs are the jaw's axis-angle (heads whose expressions do not open the mouth).
         anchor, pivot: middle of the face and root joint in the head frame, metres.
-        scale: camera scale of an average crop.
+        scale: camera scale of an average crop. signal: as in `Encoder`; None where it was not measured.
     """
 
     widths, depths, stem_width, hidden = (48, 96, 192, 320), (2, 2, 2, 2), 24, 512
@@ -210,6 +215,7 @@ class CompactEncoder(Encoder):
         anchor: tuple[float, float, float] = (0.0, 0.0, 0.0),
         pivot: tuple[float, float, float] = (0.0, 0.0, 0.0),
         scale: float = 8.0,
+        signal: float | None = None,
     ):
         super().__init__(128, head_model, ("stem", "stage1", "stage2", "stage3", "stage4", "top"))
         self.bounded = bounded
@@ -222,7 +228,9 @@ class CompactEncoder(Encoder):
             "anchor": tuple(anchor),
             "pivot": tuple(pivot),
             "scale": scale,
+            "signal": signal,
         }
+        self.signal = math.inf if signal is None else signal
         self.sizes = {"shape": n_shape, "expression": n_expression, "rotation": 6, "camera": 3, "jaw": 3 if jaw else 0}
         self.register_buffer("anchor", torch.tensor(anchor, dtype=torch.float32), persistent=False)
         self.register_buffer("pivot", torch.tensor(pivot, dtype=torch.float32), persistent=False)

@@ -11,6 +11,7 @@ import torch
 from neuface_ray.annotators import AnnotatorConfig
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
+from neuface_ray.fitting.identity import distinct_directions, expansion
 from neuface_ray.fitting.neuface import (
     ANCHOR_LOW_PASS,
     NeufaceConfig,
@@ -32,6 +33,10 @@ from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Obs
 from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_matrix, rotvec_to_quaternion
 from neuface_ray.networks.encoders import CompactEncoder
+from neuface_ray.networks.weights import load_encoder
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions, make_face
+from neuface_ray.synthesis.motion import MotionRange
 from tests.fitting.conftest import make_clip
 
 FRAMES = 4
@@ -66,6 +71,21 @@ def test_moving_weights_lowers_the_landmark_error_and_leaves_the_checkpoint_alon
     assert objective.terms(some.codes)["landmark"] < 0.7 * objective.terms(none.codes)["landmark"]
     assert some.codes.shape.shape == (1, 1, head.n_shape)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_identity_is_shrunk_less_where_directions_differ(head):
+    _, seen = observed(head)
+    stage, turning = Stage(head), load_encoder("compact")
+    faces = [make_face(stage, FaceOptions(motion=MotionRange(yaw_deg=80)), 2, index).image for index in range(FRAMES)]
+    crops = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2)[:, None]
+    turning.signal = 0.8
+    first = predict(turning, [encode_fixed(turning, crops.flatten(0, 1))], FRAMES, 1)
+    directions = distinct_directions(first.pose, seen.valid)
+    assert directions > 1
+    fit = fit_neuface(turning, head, crops, seen, NeufaceConfig(passes=0)).codes
+    assert torch.allclose(fit.shape, expansion(directions, 0.8) * first.shape.mean((0, 1), keepdim=True))
+    released = NeufaceConfig(objective=ObjectiveConfig(fidelity="released"), passes=0)
+    assert torch.equal(fit_neuface(turning, head, crops, seen, released).codes.shape, first.shape[:1])
 
 
 def test_what_came_before_leaves_no_trace(head, encoder):

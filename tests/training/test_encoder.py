@@ -10,7 +10,7 @@ from neuface_ray.networks.encoders import Code
 from neuface_ray.networks.weights import load_encoder
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.shards import Shards, write_shard
-from neuface_ray.training.encoder import TrainOptions, batch_indices, load_batch, rate, train
+from neuface_ray.training.encoder import TrainOptions, batch_indices, load_batch, measure_signal, rate, train
 from neuface_ray.training.encoder_augment import augment, move_pixels
 from neuface_ray.training.encoder_losses import SCHEME, accuracy, form, losses
 
@@ -105,6 +105,27 @@ def test_rate_rises_and_falls():
     assert np.argmax(values) in (9, 10)
     assert values[-1] < 0.02
     assert (np.diff(values[10:]) < 0).all()
+
+
+class _Noisy:
+    """Answers with the truth of the pictures it is asked about, in order, plus noise, shrunk as a trained network would."""
+
+    def __init__(self, shapes: torch.Tensor, signal: float):
+        noise = torch.randn(shapes.shape, generator=torch.Generator().manual_seed(0)) / signal**0.5
+        self.answers = iter((signal / (1 + signal) * (shapes + noise)).split(4))
+
+    def __call__(self, crops: torch.Tensor) -> Code:
+        pose = torch.zeros(4, 15)
+        pose[:, 1] = torch.tensor([-1.2, -0.4, 0.4, 1.2])
+        return Code(next(self.answers), torch.zeros(4, 52), pose, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("signal", [0.4, 3.0])
+def test_the_signal_of_an_encoder_is_found(faces, signal):
+    shards = Shards(faces)
+    shapes = torch.from_numpy(shards.take(np.arange(len(shards)), ("shape",))["shape"])
+    found = measure_signal(load_head(), _Noisy(shapes, signal), shards, 4, 99, torch.device("cpu"))
+    assert 0.4 < found / signal < 2.5
 
 
 def test_batches_hold_whole_groups():

@@ -1,0 +1,64 @@
+"""One identity for all images of a clip, out of what an encoder says about each of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from neuface_ray.fitting.objective import Codes
+from neuface_ray.geometry.rotations import rotvec_to_matrix
+
+APART_DEG = 30.0
+"""Images from directions nearer than this say the same about an identity, errors included."""
+
+
+def share_identity(
+    codes: Codes, valid: Tensor, fidelity: str = "paper", identity: Tensor | None = None, spread: float = 1.0
+) -> Codes:
+    """One identity (1, 1, S) for all images.
+
+    Args:
+        codes: (F, V, .). valid: (F, V). fidelity: ``paper`` takes the mean over valid images times ``spread``, see
+            :func:`expansion`; ``released`` that of the first image. identity: (1, 1, S), taken as it is where given.
+    """
+    if identity is not None:
+        return replace(codes, shape=identity)
+    if fidelity == "released":
+        return replace(codes, shape=codes.shape[:1, :1])
+    weight = valid.to(codes.shape.dtype)[..., None]
+    mean = (weight * codes.shape).sum((0, 1), keepdim=True) / weight.sum().clamp_min(1)
+    return replace(codes, shape=spread * mean)
+
+
+def expansion(directions: int, signal: float) -> float:
+    """By how much the mean of identities, each told from one image, is to be drawn away from the mean head.
+
+    What a network that was trained on distances tells from one image is shrunk towards the mean head by ``s / (1 + s)``, where
+    ``s``, the ``signal``, is its signal-to-noise ratio. From ``n`` images with independent errors the identity is known better
+    and need be shrunk by ``n s / (1 + n s)`` only. The factor is the quotient: 1 for one image, or for a signal without noise.
+    (Gaussian prior and errors; ours, the paper averages.)
+    """
+    if math.isinf(signal):
+        return 1.0
+    count = max(directions, 1)
+    return count * (1 + signal) / (1 + count * signal)
+
+
+@torch.no_grad()
+def distinct_directions(pose: Tensor, valid: Tensor, apart_deg: float = APART_DEG) -> int:
+    """From how many directions a head is seen that are at least ``apart_deg`` apart: farthest ones first, one after the other.
+
+    Args:
+        pose: (F, V, 15) axis-angles, of which the first is the root's. valid: (F, V).
+    """
+    towards = rotvec_to_matrix(pose[valid][:, :3])[:, 2]
+    if not len(towards):
+        return 0
+    nearest, count = towards @ towards[0], 1
+    while nearest.min() < math.cos(math.radians(apart_deg)):
+        nearest = torch.maximum(nearest, towards @ towards[nearest.argmin()])
+        count += 1
+    return count
