@@ -47,9 +47,9 @@ class NeufaceConfig:
     """Adam step size; the paper moves DECA with 2e-5."""
     anneal: bool = True
     """The step size rises over the first tenth of the passes and falls to zero until the last; it is constant in the paper."""
-    shape_prior: float = 0.25
+    shape_prior: float = 0.2
     """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
-    expression_prior: float = 14.0
+    expression_prior: float = 8.0
     """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
     min_improvement: float = 0.005
     """In the second half of the passes, stop when the mean loss of ten improves by less than this share."""
