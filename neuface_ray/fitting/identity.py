@@ -36,10 +36,10 @@ def share_identity(
 def expansion(directions: int, signal: float) -> float:
     """By how much the mean of identities, each told from one image, is to be drawn away from the mean head.
 
-    What a network that was trained on distances tells from one image is shrunk towards the mean head by ``s / (1 + s)``, where
-    ``s``, the ``signal``, is its signal-to-noise ratio. From ``n`` images with independent errors the identity is known better
-    and need be shrunk by ``n s / (1 + n s)`` only. The factor is the quotient: 1 for one image, or for a signal without noise.
-    (Gaussian prior and errors; ours, the paper averages.)
+    What a network trained on distances tells from one image is on average ``s / (1 + s)`` times the truth, where ``s``,
+    the ``signal``, is its signal-to-noise ratio: in doubt it answers with the mean head. ``n`` images with independent errors
+    leave less doubt, and their best answer is ``n s / (1 + n s)`` times the truth. The factor is the quotient: 1 for one image,
+    or for a signal without noise. (Gaussian prior and errors; ours, the paper averages.)
     """
     if math.isinf(signal):
         return 1.0
