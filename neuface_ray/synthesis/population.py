@@ -19,9 +19,9 @@ _NOISE_M, _ROUNDS = 0.006, 100
 def canonical_identity(head: HeadModel) -> np.ndarray:
     """Identity (S,) of the head nearest to MediaPipe's canonical face, in its own size.
 
-    The mode of unit Gaussian coefficients given the 468 points with a noise of 6 mm, by turns with the rigid alignment. The
-    open head's mean is the mean of MakeHuman's sliders; that of real people lies elsewhere, flatter here and longer there, and
-    the canonical face tells where. Raises UsageError for a head without MediaPipe's points.
+    The mode of unit Gaussian coefficients given the 468 points with a noise of 6 mm (ours; the points' places on a head are
+    not known better), by turns with the rigid alignment. The open head's mean is the mean of MakeHuman's sliders; that of real
+    people lies elsewhere, and the canonical face tells where. Raises UsageError for a head without MediaPipe's points.
     """
     embedding = head.embedding(_SCHEME)
     face = canonical_face()
