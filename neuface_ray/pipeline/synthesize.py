@@ -77,6 +77,8 @@ class SynthesizeConfig:
     """0: people's mean is the head model's. Else anywhere up to this share of the way to MediaPipe's canonical face."""
     sculpted: float = 0.0
     """Share of people drawn like scans without a texture: one colour, no hair, half of them the face alone."""
+    plain: float = 0.0
+    """Share of people drawn as by plain renderers: without shadows, between linear and display values."""
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
@@ -86,9 +88,10 @@ class SynthesizeConfig:
             raise UsageError(f"views must be 1 to 7, got {self.views}")
         if min(self.count, self.frames, self.size) < 1:
             raise UsageError("count, frames and size must be at least 1")
-        if self.shape_sd <= 0 or self.canonical < 0 or not 0 <= self.sculpted <= 1:
-            given = f"shape_sd={self.shape_sd}, canonical={self.canonical}, sculpted={self.sculpted}"
-            raise UsageError(f"{given}: the first must be positive, the second not negative, the third between 0 and 1")
+        if self.shape_sd <= 0 or self.canonical < 0:
+            raise UsageError(f"shape_sd={self.shape_sd} must be positive, canonical={self.canonical} not negative")
+        if not (0 <= self.sculpted <= 1 and 0 <= self.plain <= 1):
+            raise UsageError(f"sculpted={self.sculpted} and plain={self.plain} must be between 0 and 1")
 
     def face_options(self) -> FaceOptions:
         return FaceOptions(
@@ -101,6 +104,7 @@ class SynthesizeConfig:
             shape_sd=self.shape_sd,
             canonical=self.canonical,
             sculpted=self.sculpted,
+            plain=self.plain,
         )
 
     def sequence_options(self) -> SequenceOptions:

@@ -25,6 +25,7 @@ HAIR_COLOURS = np.array(
 GREY_HAIR = np.array([168.0, 165, 162])
 IRIS_COLOURS = np.array([[62, 40, 26], [88, 60, 36], [104, 88, 52], [92, 108, 84], [92, 122, 146], [120, 132, 140]])
 NOISE_SIZE = 256
+DISPLAY = 1 / 2.2
 
 
 def linear(srgb: np.ndarray) -> np.ndarray:
@@ -40,7 +41,8 @@ class Look:
         skin_file: texture in the head's UV space, or None for painted skin of colour ``skin``. tint: (3,) factor on a texture.
         seed: of the person's noise patterns. age: 0 to 1, drives creases. brow_mm: half thickness.
         sculpted: everything, eyes too, has the one colour ``skin``, as scans without a texture have. reach_m: nothing further
-            than this from the tip of the nose is there.
+            than this from the tip of the nose is there. exponent: from light to display values, and drawn as plain renderers
+            draw: no shadows, no occlusion, no light under the skin; None draws as in nature, with a camera's 1 / 2.2.
     """
 
     seed: int
@@ -67,6 +69,7 @@ class Look:
     iris_radius: float
     sculpted: bool = False
     reach_m: float = np.inf
+    exponent: float | None = None
 
 
 def sample_look(rng: np.random.Generator, skins: str | Path | None = None) -> Look:
@@ -115,6 +118,11 @@ def sculpted(rng: np.random.Generator, look: Look) -> Look:
     reach = rng.uniform(0.085, 0.13) if rng.random() < 0.5 else np.inf
     skin = np.broadcast_to(np.float32(colour), 3) * np.float32(rng.uniform(0.7, 1.2))
     return replace(look, sculpted=True, skin=skin, gloss=float(rng.gamma(1.0, 0.03)), reach_m=float(reach), stubble=0.0)
+
+
+def plain(rng: np.random.Generator, look: Look) -> Look:
+    """The same person as a plain renderer draws it, which takes display values for light, or does not, or something between."""
+    return replace(look, exponent=float(rng.uniform(DISPLAY, 1.0)))
 
 
 def skin_files(folder: str) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from neuface_ray.geometry.rays import HeadCamera, RayCaster
 from neuface_ray.geometry.render import Raster, interpolate, smooth_normals, spherical_harmonics
 from neuface_ray.heads.model import HeadModel
-from neuface_ray.synthesis.appearance import Look, eye_colour, mouth_colour, noise_at, read_skin, skin_colour
+from neuface_ray.synthesis.appearance import DISPLAY, Look, eye_colour, mouth_colour, noise_at, read_skin, skin_colour
 from neuface_ray.synthesis.chart import PARTS, Chart, build_chart, look_up
 from neuface_ray.synthesis.hair import Shell, Skull
 from neuface_ray.synthesis.light import Lighting
@@ -26,6 +26,29 @@ class Stage:
         self.skull = Skull(head, self.chart)
         self.uv = None if head.uv is None else head.uv.numpy()
         self.uv_faces = None if head.uv is None else head.uv_faces.numpy()
+
+
+@dataclass(frozen=True)
+class Shading:
+    """How light becomes a picture.
+
+    Args:
+        exponent: from linear light to display values. bleed: how far (3,) the key light wraps around under the skin.
+        shadows: whether surfaces hide the light from each other.
+    """
+
+    exponent: float = DISPLAY
+    bleed: tuple[float, float, float] = (0.28, 0.12, 0.08)
+    shadows: bool = True
+
+    @classmethod
+    def of(cls, look: Look) -> Shading:
+        """Nature's, or a plain renderer's where the look has an exponent."""
+        return cls() if look.exponent is None else cls(look.exponent, (0.0, 0.0, 0.0), False)
+
+    def albedo(self, linear: np.ndarray) -> np.ndarray:
+        """Linear albedo as this shading takes it: under light of 1 it is shown in its own colour whatever the exponent."""
+        return linear if self.exponent == DISPLAY else np.clip(linear, 0, None) ** np.float32(DISPLAY / self.exponent)
 
 
 @dataclass(frozen=True)
@@ -54,19 +77,21 @@ def draw(
     )
     over = _join(shells)
     veil = _view(over.vertices, over.faces, camera, size) if over is not None else None
-    mask = scene.raster.mask
+    mask, shading = scene.raster.mask, Shading.of(look)
     colour = np.zeros((*mask.shape, 3), np.float32)
     if mask.any():
         albedo, gloss, occlusion, bump = _surface(stage, look, scene.raster, scene.faces, solid)
         normals = np.concatenate([smooth_normals(vertices, stage.faces), smooth_normals(solid.vertices, solid.faces)])
         normals = interpolate(scene.raster, scene.faces, normals)[mask] + bump
         casts = veil is not None and all(shell.strands > 0 or shell.alpha.min() >= 1 for shell in shells)
-        free = _reached(scene.points, normals, mask, light, [scene.caster, veil.caster] if casts else [scene.caster])
-        colour[mask] = _lit(normals, scene.points[mask], albedo, gloss, occlusion, light, camera, free)
+        free = np.ones(len(normals), np.float32)
+        if shading.shadows:
+            free = _reached(scene.points, normals, mask, light, [scene.caster, veil.caster] if casts else [scene.caster])
+        colour[mask] = _lit(normals, scene.points[mask], albedo, gloss, occlusion, light, camera, free, shading)
     cover, depth = mask.astype(np.float32), scene.raster.depth
     if veil is not None:
-        colour, cover, depth = _overlay(colour, cover, depth, over, veil, light, camera)
-    return Picture(_tone(colour), cover[..., None], depth)
+        colour, cover, depth = _overlay(colour, cover, depth, over, veil, light, camera, shading)
+    return Picture(_tone(colour, shading.exponent), cover[..., None], depth)
 
 
 @dataclass(frozen=True)
@@ -179,8 +204,12 @@ def _lit(
     light: Lighting,
     camera: HeadCamera,
     free: np.ndarray,
+    shading: Shading,
 ) -> np.ndarray:
-    """Linear colour (P, 3): soft environment, highlights, and a key light that reaches ``free`` (P,) and bleeds red."""
+    """Linear colour (P, 3): soft environment, highlights, and a key light that reaches ``free`` (P,) and bleeds."""
+    albedo = shading.albedo(albedo)
+    if not shading.shadows:
+        occlusion = np.ones_like(occlusion)
     view = camera.towards_viewer(points).astype(np.float32)
     direction, key_colour = light.key_direction.astype(np.float32), light.key_colour.astype(np.float32)
     normals = _unit(normals)
@@ -188,7 +217,7 @@ def _lit(
     normals = normals * np.where(facing < -0.1, -1, 1)[:, None]
     soft = np.clip(spherical_harmonics(normals, light.harmonics), 0.02, None) * occlusion[:, None]
     cosine = normals @ direction
-    bleed = np.float32([0.28, 0.12, 0.08])
+    bleed = np.float32(shading.bleed)
     wrapped = np.clip((cosine[:, None] + bleed) / (1 + bleed), 0, None)
     key = wrapped * free[:, None] * key_colour * (0.4 + 0.6 * occlusion[:, None])
     aligned = np.clip(_dot(normals, _unit(direction + view)), 0, 1)
@@ -234,7 +263,14 @@ def _join(shells: list[Shell]) -> _Veil | None:
 
 
 def _overlay(
-    colour: np.ndarray, cover: np.ndarray, depth: np.ndarray, over: _Veil, view: _View, light: Lighting, camera: HeadCamera
+    colour: np.ndarray,
+    cover: np.ndarray,
+    depth: np.ndarray,
+    over: _Veil,
+    view: _View,
+    light: Lighting,
+    camera: HeadCamera,
+    shading: Shading,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Blends the nearest translucent surface over the solid picture where it lies before it."""
     front = view.raster.mask & (view.raster.depth < depth)
@@ -250,7 +286,7 @@ def _overlay(
     occlusion = np.where(strand[:, 0] > 0, np.float32(0.75), np.float32(1))
     free = np.ones(len(values), np.float32)
     normals = normals + strand * 0.35 * noise[:, [3, 1, 0]]
-    lit = _lit(normals, view.points[front], albedo, gloss, occlusion, light, camera, free)
+    lit = _lit(normals, view.points[front], albedo, gloss, occlusion, light, camera, free, shading)
     colour, cover, depth = colour.copy(), cover.copy(), depth.copy()
     before = cover[front][:, None]
     after = before + (1 - before) * alpha
@@ -260,10 +296,10 @@ def _overlay(
     return colour, cover, depth
 
 
-def _tone(colour: np.ndarray) -> np.ndarray:
+def _tone(colour: np.ndarray, exponent: float) -> np.ndarray:
     """Display values of linear colour, bright parts rolled off."""
     rolled = np.where(colour > 0.7, 0.7 + 0.3 * np.tanh((colour - 0.7) / 0.3 * 0.8), colour)
-    return np.clip(rolled, 0, 1).astype(np.float32) ** np.float32(1 / 2.2)
+    return np.clip(rolled, 0, 1).astype(np.float32) ** np.float32(exponent)
 
 
 def soften_edges(picture: Picture) -> Picture:

@@ -16,7 +16,7 @@ from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.media.crop import crop_to_image, landmark_box
 from neuface_ray.synthesis import photo
-from neuface_ray.synthesis.appearance import Look, sample_look, sculpted
+from neuface_ray.synthesis.appearance import Look, plain, sample_look, sculpted
 from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
@@ -41,7 +41,7 @@ class FaceOptions:
             and their largest size. skins, hdr, backgrounds: folders of skin textures in the head's UV space, environment maps
             and photographs; None paints all. occluded: share of pictures with something before the face.
         far: share of pictures taken from so far away that the camera is weak-perspective.
-        sculpted: share of people without colours and hair, as untextured scans are.
+        sculpted: share of people without colours and hair, as untextured scans are. plain: share drawn as by plain renderers.
         canonical: people's mean lies between the head's (0) and this share of the way to MediaPipe's canonical face, anywhere.
     """
 
@@ -59,6 +59,7 @@ class FaceOptions:
     occluded: float = 0.2
     far: float = 0.2
     sculpted: float = 0.0
+    plain: float = 0.0
     canonical: float = 0.0
 
 
@@ -142,6 +143,8 @@ def make_person(stage: Stage, options: FaceOptions, seed: int, number: int) -> P
     style = sample_style(rng, look)
     if options.sculpted > 0 and rng.random() < options.sculpted:
         look, style = sculpted(rng, look), Style(cloth=look.skin)
+    if options.plain > 0 and rng.random() < options.plain:
+        look = plain(rng, look)
     with torch.no_grad():
         coefficients = torch.from_numpy(shape)
         neutral = stage.head(coefficients).double().numpy()

@@ -115,12 +115,12 @@ def main() -> None:
     for name in ("skins", "hdr", "backgrounds"):
         parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
     parser.add_argument("--sculpted", type=float, default=0.0, help="share of people drawn like untextured scans (default 0)")
+    parser.add_argument("--plain", type=float, default=0.0, help="share of people drawn as by plain renderers (default 0)")
     parser.add_argument("--shape-sd", type=float, default=1.0, help="spread of the identity coefficients (default 1)")
     parser.add_argument("--canonical", type=float, default=0.0, help="see FaceOptions (default 0)")
     given = parser.parse_args()
-    chosen = {
-        name: getattr(given, name) for name in ("size", "skins", "hdr", "backgrounds", "sculpted", "shape_sd", "canonical")
-    }
+    names = ("size", "skins", "hdr", "backgrounds", "sculpted", "plain", "shape_sd", "canonical")
+    chosen = {name: getattr(given, name) for name in names}
     options = replace(FaceOptions(), **chosen)
     write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
 

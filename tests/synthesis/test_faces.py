@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from neuface_ray.geometry.cameras import project_pinhole, project_weak
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads import load_head
 from neuface_ray.media.crop import landmark_box
+from neuface_ray.synthesis.appearance import DISPLAY
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import (
     FaceOptions,
@@ -18,6 +21,7 @@ from neuface_ray.synthesis.faces import (
     portrait,
     posed,
 )
+from neuface_ray.synthesis.hair import Style
 from neuface_ray.synthesis.light import Lighting
 from neuface_ray.synthesis.shards import Shards, write_shard
 from neuface_ray.types import ARKIT_NAMES
@@ -127,6 +131,36 @@ def test_sculpted_people_have_one_colour_and_the_same_shapes(stage):
     assert np.isfinite(cut.depth).sum() < 0.8 * np.isfinite(whole.depth).sum()
     hue = cut.colour[np.isfinite(cut.depth)] ** 2.2
     assert (hue / hue.sum(-1, keepdims=True)).std(0).max() < 0.02
+
+
+@pytest.mark.parametrize("exponent", [DISPLAY, 0.7, 1.0])
+def test_plain_people_are_lit_without_shadows_and_keep_their_colour_under_even_light(stage, exponent):
+    options = FaceOptions(size=64, occluded=0.0, sculpted=1.0, plain=1.0)
+    person = next(made for made in (make_person(stage, options, 3, n) for n in range(8)) if np.isinf(made.look.reach_m))
+    skin = np.float32([0.3, 0.2, 0.1])
+    person = replace(person, look=replace(person.look, skin=skin, gloss=0.0, exponent=exponent), style=Style(cloth=skin))
+    camera = PinholeCamera(np.array([0, 0, -1.0]), np.array([[250.0, 0, 32], [0, 250, 32], [0, 0, 1]]))
+    even, key = np.repeat(np.eye(9, 1) / 0.282095, 3, 1), np.array([0.6, 0.0, 0.8])
+
+    def drawn(light):
+        picture = portrait(stage, person, person.neutral, np.zeros(15), light, camera, 64)
+        return picture.colour[18:46][np.isfinite(picture.depth[18:46])]
+
+    flat = drawn(Lighting(even, key, np.zeros(3), 0.1))
+    np.testing.assert_allclose(flat, np.broadcast_to(skin**DISPLAY, flat.shape), rtol=1e-3)
+    lit = drawn(Lighting(np.zeros((9, 3)), key, np.full(3, 0.8), 0.1))
+    cosine = (lit / skin**DISPLAY) ** (1 / exponent) / 0.8
+    assert 0.97 < cosine.max() < 1.03
+    np.testing.assert_allclose(cosine, np.broadcast_to(cosine[:, :1], cosine.shape), atol=2e-3)
+
+
+def test_the_share_of_plain_people_is_kept_and_changes_no_shape(stage):
+    nature, mixed = FaceOptions(), FaceOptions(plain=0.5)
+    people = [(make_person(stage, nature, 5, n), make_person(stage, mixed, 5, n)) for n in range(12)]
+    assert all(np.array_equal(a.shape, b.shape) and a.look.exponent is None for a, b in people)
+    exponents = [b.look.exponent for _, b in people if b.look.exponent is not None]
+    assert 2 <= len(exponents) <= 10
+    assert all(DISPLAY <= exponent <= 1 for exponent in exponents)
 
 
 def test_a_broken_off_set_of_shards_goes_on_and_reads_back(stage, tmp_path):
