@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuface_ray.annotators.base import Annotator
 from neuface_ray.errors import ModelFileError
-from neuface_ray.fitting.identity import distinct_directions, expansion, share_identity
+from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.neuface import NeufaceConfig, encode_fixed, fit_neuface, interpolate_gaps, predict
 from neuface_ray.fitting.objective import Observations
 from neuface_ray.heads import HeadModel
@@ -68,8 +68,8 @@ class EncoderAnnotator(Annotator):
         features = [encode_fixed(self.encoder, part) for part in self.crops(clip).flatten(0, 1).split(128)]
         codes = predict(self.encoder, features, *clip.valid.shape)
         if self.config.share_identity:
-            spread = expansion(distinct_directions(codes.pose, valid), self.encoder.signal)
-            codes = share_identity(codes, valid, "paper", spread=spread)
+            factor = expansion_of(codes.pose, valid, self.encoder.signal)
+            codes = share_identity(codes, valid, "paper", factor=factor)
         return self.sequence(clip, interpolate_gaps(codes, valid), seconds={"fit": time.perf_counter() - started})
 
 

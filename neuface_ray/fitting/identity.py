@@ -16,12 +16,12 @@ APART_DEG = 30.0
 
 
 def share_identity(
-    codes: Codes, valid: Tensor, fidelity: str = "paper", identity: Tensor | None = None, spread: float = 1.0
+    codes: Codes, valid: Tensor, fidelity: str = "paper", identity: Tensor | None = None, factor: float = 1.0
 ) -> Codes:
     """One identity (1, 1, S) for all images.
 
     Args:
-        codes: (F, V, .). valid: (F, V). fidelity: ``paper`` takes the mean over valid images times ``spread``, see
+        codes: (F, V, .). valid: (F, V). fidelity: ``paper`` takes the mean over valid images times ``factor``, see
             :func:`expansion`; ``released`` that of the first image. identity: (1, 1, S), taken as it is where given.
     """
     if identity is not None:
@@ -30,7 +30,7 @@ def share_identity(
         return replace(codes, shape=codes.shape[:1, :1])
     weight = valid.to(codes.shape.dtype)[..., None]
     mean = (weight * codes.shape).sum((0, 1), keepdim=True) / weight.sum().clamp_min(1)
-    return replace(codes, shape=spread * mean)
+    return replace(codes, shape=factor * mean)
 
 
 def expansion(directions: int, signal: float) -> float:
@@ -45,6 +45,11 @@ def expansion(directions: int, signal: float) -> float:
         return 1.0
     count = max(directions, 1)
     return count * (1 + signal) / (1 + count * signal)
+
+
+def expansion_of(pose: Tensor, valid: Tensor, signal: float) -> float:
+    """:func:`expansion` for a clip of poses (F, V, 15), valid (F, V), that an encoder of that ``signal`` has read."""
+    return expansion(distinct_directions(pose, valid), signal)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from neuface_ray.fitting.direct import Fit
-from neuface_ray.fitting.identity import distinct_directions, expansion, share_identity
+from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid
@@ -105,16 +105,14 @@ def fit_chunk(
     frames, views = seen.valid.shape
     objective = Objective(head, seen, config.objective)
     first = predict(encoder, features, frames, views)
-    spread = 1.0
-    if config.objective.fidelity == "paper":
-        spread = expansion(distinct_directions(first.pose, seen.valid), encoder.signal)
-    anchor = first_answer(first, seen.valid, config.objective, spread)
+    factor = expansion_of(first.pose, seen.valid, encoder.signal) if config.objective.fidelity == "paper" else 1.0
+    anchor = first_answer(first, seen.valid, config.objective, factor)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
         for group in adam.param_groups:
             group["lr"] = config.lr * (step_share(number, config.passes) if config.anneal else 1)
-        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity, spread)
+        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity, factor)
         if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
             reasons = ("diverged",)
@@ -125,7 +123,7 @@ def fit_chunk(
         if number >= config.passes // 2 and converged(losses, config.min_improvement):
             break
     last = predict(encoder, features, frames, views)
-    codes = share_identity(last, seen.valid, config.objective.fidelity, identity, spread)
+    codes = share_identity(last, seen.valid, config.objective.fidelity, identity, factor)
     return Fit(interpolate_gaps(codes, seen.valid), terms, reasons)
 
 
@@ -194,10 +192,10 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
     return Codes(*(value.unflatten(0, (frames, views)) for value in code))
 
 
-def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig, spread: float = 1.0) -> Codes:
+def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig, factor: float = 1.0) -> Codes:
     """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
     in all views if it looks across them."""
-    codes = share_identity(codes, valid, "paper", spread=spread)
+    codes = share_identity(codes, valid, "paper", factor=factor)
     if config.temporal > 0 or config.smoothness > 0:
         codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
     if config.view > 0:
@@ -216,7 +214,7 @@ def optimise_once(
     config: NeufaceConfig,
     number: int,
     identity: Tensor | None = None,
-    spread: float = 1.0,
+    factor: float = 1.0,
 ) -> tuple[float, dict[str, float]]:
     """One pass: a single full-sequence step, or in released form one step per batch of 20 frames.
 
@@ -230,7 +228,7 @@ def optimise_once(
         chosen = [feature[part_of] for feature, part_of in micro_batches(features, part, views)]
         leaves = [value.requires_grad_() for value in flat_code(encoder, chosen)]
         codes = as_codes(Code(*leaves), len(part), views)
-        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity, spread)
+        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity, factor)
         weighted = objective.restricted_to(part).terms(codes, number)
         weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape, anchor.shape)
         weighted["expression_prior"] = config.expression_prior * mean_square(

@@ -62,6 +62,6 @@ def test_the_factor_is_the_slope_of_the_truth_on_the_mean_of_shrunk_answers(sign
 def test_the_factor_applies_to_the_mean_alone():
     codes = Codes(torch.tensor([[[1.0]], [[3.0]], [[99.0]]]), *(torch.zeros(3, 1, size) for size in (2, 15, 3)))
     valid = torch.tensor([[True], [True], [False]])
-    assert share_identity(codes, valid, spread=1.5).shape.tolist() == [[[3.0]]]
-    assert share_identity(codes, valid, "released", spread=1.5).shape.tolist() == [[[1.0]]]
-    assert share_identity(codes, valid, identity=torch.tensor([[[7.0]]]), spread=1.5).shape.tolist() == [[[7.0]]]
+    assert share_identity(codes, valid, factor=1.5).shape.tolist() == [[[3.0]]]
+    assert share_identity(codes, valid, "released", factor=1.5).shape.tolist() == [[[1.0]]]
+    assert share_identity(codes, valid, identity=torch.tensor([[[7.0]]]), factor=1.5).shape.tolist() == [[[7.0]]]
