@@ -64,7 +64,7 @@ class NeufaceConfig:
 RELEASED_BATCH = 20
 DIVERGED = 10.0
 ANCHOR_LOW_PASS = 1.0
-"""Standard deviation, frames, of the filter on the expressions that the prior pulls towards; ours, keeps blinks."""
+"""Standard deviation, in frames at 25 a second, of the filter on the expressions that the prior pulls towards; keeps blinks."""
 
 
 def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
@@ -106,7 +106,7 @@ def fit_chunk(
     objective = Objective(head, seen, config.objective)
     first = predict(encoder, features, frames, views)
     factor = expansion_of(first.pose, seen.valid, encoder.signal) if config.objective.fidelity == "paper" else 1.0
-    anchor = first_answer(first, seen.valid, config.objective, factor)
+    anchor = first_answer(first, seen, config.objective, factor)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
     for number in range(config.passes):
@@ -192,12 +192,13 @@ def as_codes(code: Code, frames: int, views: int) -> Codes:
     return Codes(*(value.unflatten(0, (frames, views)) for value in code))
 
 
-def first_answer(codes: Codes, valid: Tensor, config: ObjectiveConfig, factor: float = 1.0) -> Codes:
+def first_answer(codes: Codes, seen: Observations, config: ObjectiveConfig, factor: float = 1.0) -> Codes:
     """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
     in all views if it looks across them."""
+    valid = seen.valid
     codes = share_identity(codes, valid, "paper", factor=factor)
     if config.temporal > 0 or config.smoothness > 0:
-        codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS))
+        codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS * seen.pace))
     if config.view > 0:
         weight = valid.to(codes.expression.dtype)[..., None]
         mean = (weight * codes.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)

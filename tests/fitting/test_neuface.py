@@ -164,11 +164,36 @@ def test_priors_keep_the_answer_near_the_encoders_first(head, encoder):
 def test_the_anchor_is_smooth_only_where_the_objective_looks_along_time(head, encoder):
     crops, seen = observed(head)
     codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
-    still = first_answer(codes, seen.valid, ObjectiveConfig(temporal=0, smoothness=0))
-    smooth = first_answer(codes, seen.valid, ObjectiveConfig())
+    still = first_answer(codes, seen, ObjectiveConfig(temporal=0, smoothness=0))
+    smooth = first_answer(codes, seen, ObjectiveConfig())
     assert still.shape.shape == (1, 1, head.n_shape)
     assert torch.equal(still.expression, codes.expression)
     assert torch.equal(smooth.expression, low_passed(codes.expression, seen.valid, ANCHOR_LOW_PASS))
+    slow = first_answer(codes, replace(seen, fps=12.5), ObjectiveConfig())
+    assert torch.equal(slow.expression, low_passed(codes.expression, seen.valid, ANCHOR_LOW_PASS / 2))
+
+
+def test_terms_in_time_follow_the_frame_rate_but_the_papers_average_does_not(head, encoder):
+    crops, seen = observed(head)
+    codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
+
+    def terms(fps, order):
+        config = ObjectiveConfig(temporal=7.0, temporal_order=order, smoothness=3.0)
+        return Objective(head, replace(seen, fps=fps), config).terms(codes)
+
+    base, fast, paper, paper_fast = terms(25.0, 2), terms(50.0, 2), terms(25.0, 0), terms(50.0, 0)
+    assert base["temporal"] > 0
+    assert base["smoothness"] > 0
+    torch.testing.assert_close(fast["temporal"], 4 * base["temporal"])
+    torch.testing.assert_close(fast["smoothness"], 4 * base["smoothness"])
+    torch.testing.assert_close(paper_fast["temporal"], paper["temporal"])
+    torch.testing.assert_close(fast["landmark"], base["landmark"])
+
+
+@pytest.mark.parametrize(("told", "used"), [(50.0, 50.0), (0.0, 25.0), (float("nan"), 25.0), (float("inf"), 25.0)])
+def test_observations_know_the_frame_rate_of_their_clip(head, told, used):
+    clip, _ = make_clip(head, frames=FRAMES, azimuths=(0.0,), calibrated=False)
+    assert Observations.of(replace(clip, fps=told), head).fps == used
 
 
 def test_the_anchor_is_the_mean_of_the_valid_views_where_the_objective_looks_across_them(head, encoder):
@@ -176,7 +201,8 @@ def test_the_anchor_is_the_mean_of_the_valid_views_where_the_objective_looks_acr
     codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 2)
     valid = seen.valid.clone()
     valid[1, 0] = False
-    apart, joined = (first_answer(codes, valid, ObjectiveConfig(temporal=0, view=w)).expression for w in (0, 1))
+    seen = replace(seen, valid=valid)
+    apart, joined = (first_answer(codes, seen, ObjectiveConfig(temporal=0, view=w)).expression for w in (0, 1))
     assert torch.equal(apart, codes.expression)
     assert torch.allclose(joined[0], codes.expression[0].mean(0).expand(2, -1))
     assert torch.allclose(joined[1], codes.expression[1, 1].expand(2, -1))
