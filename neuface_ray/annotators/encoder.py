@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuface_ray.annotators.base import Annotator
-from neuface_ray.errors import ModelFileError
+from neuface_ray.errors import ModelFileError, UsageError
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.neuface import NeufaceConfig, encode_fixed, fit_neuface, interpolate_gaps, predict
 from neuface_ray.fitting.objective import Observations
@@ -93,6 +93,9 @@ class Neuface(EncoderAnnotator):
         config = config or NeufaceAnnotatorConfig()
         super().__init__(head, config.encoder, device)
         self.fit = config.fit
+        if self.fit.moves_from not in self.encoder.stages:
+            key = f"annotator.neuface.fit.moves_from={self.fit.moves_from!r}"
+            raise UsageError(f"{key}: this encoder's stages are {', '.join(self.encoder.stages)}")
 
     def annotate(self, clip: FaceClip) -> MeshSequence:
         """Optimises one clip."""

@@ -30,6 +30,7 @@ from neuface_ray.media.detect import FaceDetector
 from neuface_ray.media.source import local_path
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import SCHEME, Face, FaceOptions, landmarks_of, make_face, posed
+from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.types import FaceClip, MeshSequence, Segment
 
@@ -81,6 +82,7 @@ def evaluate(config: EvaluateConfig) -> Findings:
         raise UsageError(f"encoder.methods={given.methods} must name encoder, which the claims are about")
     if not given.photos and given.synthetic <= 0:
         raise UsageError("nothing to evaluate: give encoder.photos=[PATH, ...] or encoder.synthetic=NUMBER")
+    check_materials("encoder", given.skins, given.hdr, given.backgrounds)
     methods = build_contenders(given.methods, given.settings, load_head(config.head))
     media = MediaConfig(max_faces=1)
     stills = [segment for path in given.photos for segment in plan(path, media) if segment.is_image]

@@ -28,6 +28,7 @@ from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.types import FaceClip
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class GeometryEvaluation:
             raise UsageError(f"geometry.together={self.together} must be some of geometry.yaws={self.yaws}")
         if self.frames > 0 and min(map(abs, self.yaws)) > self.turn_deg:
             raise UsageError(f"geometry.turn_deg={self.turn_deg} must reach one of geometry.yaws={self.yaws}")
+        check_materials("geometry", self.skins, self.hdr, self.backgrounds)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Bench:
         try:
             sitter = self.seated(item)
         except DataError as error:
+            if isinstance(item, int):
+                raise
             return Outcome([], left_out=str(error))
         rows = [{"set": SYNTHETIC if isinstance(item, int) else SCANS} | row for row in self.rows(sitter)]
         small = cv2.resize(sitter.take(20.0).image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)

@@ -23,7 +23,7 @@ from neuface_ray.claims import glvd_plots, glvd_rules
 from neuface_ray.claims.findings import Findings
 from neuface_ray.claims.glvd_scores import chamfer, descent_errors, mesh_errors, only_views
 from neuface_ray.claims.glvd_speed import speed_rows
-from neuface_ray.claims.labelled import Labelled, make_labelled, real_clip
+from neuface_ray.claims.labelled import Labelled, make_labelled, real_clip, wide_faces
 from neuface_ray.claims.pool import call_all
 from neuface_ray.claims.scores import score
 from neuface_ray.claims.workplace import close, kept
@@ -36,6 +36,7 @@ from neuface_ray.fitting.neuface import NeufaceConfig
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def _check(own: GlvdClaims) -> None:
         raise UsageError("glvd_claims.identities and glvd_claims.timed_frames are at least 1")
     if own.picture_scale <= own.media.crop_scale:
         raise UsageError("glvd_claims.picture_scale must be above glvd_claims.media.crop_scale")
+    check_materials("glvd_claims", own.skins, own.hdr, own.backgrounds)
 
 
 def build_methods(own: GlvdClaims, head: HeadModel) -> dict[str, Annotator]:
@@ -195,10 +197,8 @@ class Bench:
 
     def draw(self, index: int, frames: int, views: int) -> Labelled:
         """The labelled clip of a person."""
-        looks = {"skins": self.own.skins, "hdr": self.own.hdr, "backgrounds": self.own.backgrounds}
-        calm = SequenceOptions().face
-        motion = replace(calm.motion, yaw_deg=self.own.yaw_deg)
-        face = replace(calm, size=self.own.picture_px, crop_scale=self.own.picture_scale, motion=motion, **looks)
+        own = self.own
+        face = wide_faces(own.picture_px, own.picture_scale, own.yaw_deg, own.skins, own.hdr, own.backgrounds)
         return make_labelled(self.stage, SequenceOptions(frames, views=views, face=face), self.own.seed, index, self.media)
 
     def person(self, index: int) -> Measured:

@@ -23,6 +23,7 @@ from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.media.crop import blur, crop_to_image, cut, landmark_box, to_crop
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
 from neuface_ray.types import FaceClip, MeshSequence
 
@@ -50,6 +51,15 @@ def uncalibrated(clip: FaceClip) -> FaceClip:
     """The clip without its cameras, as the paper's methods see it."""
     views = tuple(replace(view, camera=None) for view in clip.segment.views)
     return replace(clip, segment=replace(clip.segment, views=views))
+
+
+def wide_faces(
+    size: int, scale: float, yaw_deg: float, skins: str | None, hdr: str | None, backgrounds: str | None
+) -> FaceOptions:
+    """Faces for labelled videos: pictures of ``size`` pixels, ``scale`` wide so that a detector finds room around the face."""
+    calm = SequenceOptions().face
+    motion = replace(calm.motion, yaw_deg=yaw_deg)
+    return replace(calm, size=size, crop_scale=scale, motion=motion, skins=skins, hdr=hdr, backgrounds=backgrounds)
 
 
 def make_labelled(
@@ -147,9 +157,11 @@ def store_name(
 ) -> tuple[str, dict[str, object]]:
     """Name of a folder of labelled clips, a hash of all that they depend on (the drawing's source files too), and that list."""
     package = Path(neuface_ray.__file__).parent
-    sources = sorted([*(package / "synthesis").glob("*.py"), package / "media" / "detect.py", package / "media" / "crop.py"])
+    drawing = [*(package / "synthesis").glob("*.py"), *(package / "geometry").glob("*.py")]
+    sources = sorted([*drawing, package / "media" / "detect.py", package / "media" / "crop.py", Path(__file__)])
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    looked = {"detector": media.detector, "crop_size": media.crop_size, "crop_scale": media.crop_scale, "landmarks": landmarks}
+    keys = ("detector", "fan_weights", "max_faces", "min_face_px", "crop_size", "crop_scale")
+    looked = {key: getattr(media, key) for key in keys} | {"landmarks": landmarks}
     about = {"options": asdict(options), "seed": seed, "head": head.id, "looked": looked, "code": code}
     return f"sequences-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]}", about
 

@@ -29,6 +29,7 @@ from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.networks.weights import load_encoder
 from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 if TYPE_CHECKING:
@@ -161,6 +162,9 @@ def _check(own: NeufaceClaims) -> None:
         raise UsageError("neuface_claims.frames is at least 5 and neuface_claims.sequences at least 1")
     if own.picture_scale <= own.media.crop_scale:
         raise UsageError("neuface_claims.picture_scale must be above neuface_claims.media.crop_scale")
+    if own.fps <= 0:
+        raise UsageError(f"neuface_claims.fps={own.fps} must be positive")
+    check_materials("neuface_claims", own.skins, own.hdr, own.backgrounds)
 
 
 def synthetic_sources(
@@ -168,9 +172,7 @@ def synthetic_sources(
 ) -> tuple[list[Source], dict[str, object]]:
     """The sequences that the settings ask for, drawn or not, and what they are made of, for the report."""
     looks = {"skins": own.skins, "hdr": own.hdr, "backgrounds": own.backgrounds}
-    calm = SequenceOptions().face
-    motion = replace(calm.motion, yaw_deg=own.yaw_deg)
-    face = replace(calm, size=own.picture_px, crop_scale=own.picture_scale, motion=motion, **looks)
+    face = labelled.wide_faces(own.picture_px, own.picture_scale, own.yaw_deg, **looks)
     options = SequenceOptions(own.frames, own.fps, own.views, face=face)
     name, about = labelled.store_name(options, own.seed, load_head(head), media, own.landmarks)
     store = folder / name

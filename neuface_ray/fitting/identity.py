@@ -54,7 +54,8 @@ def expansion_of(pose: Tensor, valid: Tensor, signal: float) -> float:
 
 @torch.no_grad()
 def distinct_directions(pose: Tensor, valid: Tensor, apart_deg: float = APART_DEG) -> int:
-    """From how many directions a head is seen that are at least ``apart_deg`` apart: farthest ones first, one after the other.
+    """From how many directions a head is seen that are at least ``apart_deg`` apart: first the one farthest
+    from their mean, then always the one farthest from those chosen; the order of the images does not matter.
 
     Args:
         pose: (F, V, 15) axis-angles, of which the first is the root's. valid: (F, V).
@@ -62,7 +63,7 @@ def distinct_directions(pose: Tensor, valid: Tensor, apart_deg: float = APART_DE
     towards = rotvec_to_matrix(pose[valid][:, :3])[:, 2]
     if not len(towards):
         return 0
-    nearest, count = towards @ towards[0], 1
+    nearest, count = towards @ towards[(towards @ towards.mean(0)).argmin()], 1
     while nearest.min() < math.cos(math.radians(apart_deg)):
         nearest = torch.maximum(nearest, towards @ towards[nearest.argmin()])
         count += 1

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from neuface_ray.errors import UsageError
 from neuface_ray.fitting.direct import Fit
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
@@ -59,6 +60,16 @@ class NeufaceConfig:
     """A longer clip is optimised in chunks of at most this many frames, with one identity."""
     chunk_overlap: int = 8
     """Frames that neighbouring chunks share and blend over."""
+
+    def __post_init__(self) -> None:
+        if self.passes < 0 or self.micro_batch < 1 or self.lr <= 0:
+            given = f"fit.passes={self.passes}, fit.micro_batch={self.micro_batch}, fit.lr={self.lr}"
+            raise UsageError(f"{given}: the first must be at least 0, the second at least 1, the third positive")
+        if self.chunk_frames < 1 or not 0 <= 2 * self.chunk_overlap <= self.chunk_frames:
+            given = f"fit.chunk_frames={self.chunk_frames}, fit.chunk_overlap={self.chunk_overlap}"
+            raise UsageError(f"{given}: chunks of at least one frame may overlap by half at most")
+        if min(self.shape_prior, self.expression_prior) < 0:
+            raise UsageError(f"fit.shape_prior={self.shape_prior} and fit.expression_prior={self.expression_prior} are weights")
 
 
 RELEASED_BATCH = 20
@@ -109,7 +120,7 @@ def fit_chunk(
     anchor = first_answer(first, seen, config.objective, factor)
     adam = torch.optim.Adam(moving, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
-    for number in range(config.passes):
+    for number in range(config.passes if bool(seen.valid.any()) else 0):
         for group in adam.param_groups:
             group["lr"] = config.lr * (step_share(number, config.passes) if config.anneal else 1)
         loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity, factor)

@@ -111,7 +111,7 @@ class ObjectiveConfig:
     """Weight of the temporal orientation term (Eq. 3)."""
     temporal_order: int = 0
     """0: orientations are pulled to the paper's moving average; 2: to a local quadratic in time, which lets turns be.
-    With 2 the weight is that at 25 frames/s."""
+    With 2 the weight is that at 25 frames/s. The released form has a target of its own."""
     view: float = 200.0
     """Weight of the multi-view bootstrapping term (Eq. 4)."""
     view_frames: int = 5
@@ -164,7 +164,7 @@ class Objective:
         if config.temporal > 0 and seen.landmarks.shape[0] > 1:
             quaternion = rotvec_to_quaternion(codes.pose[..., :3])
             target = smoothed_quaternions(quaternion, seen.valid, config.fidelity, config.temporal_order)
-            weight = config.temporal * (seen.pace**2 if config.temporal_order == 2 else 1.0)
+            weight = config.temporal * (seen.pace**2 if (config.fidelity, config.temporal_order) == ("paper", 2) else 1.0)
             terms["temporal"] = weight * temporal_orientation(quaternion, target, seen.valid)
         if config.smoothness > 0:
             terms["smoothness"] = config.smoothness * seen.pace**2 * acceleration(codes.expression, seen.valid)

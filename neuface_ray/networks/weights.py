@@ -45,7 +45,7 @@ def load_encoder(kind: str, path: str | Path | None = None, key: str = "encoder.
     path = Path(path)
     if kind == "compact":
         return _load_compact(path)
-    state = _flat_state(read_tensors(path))
+    state = _flat_state(read_tensors(path), path)
     encoder: Encoder = DecaEncoder()
     if kind == "emoca":
         last = state.get("E_expression.layers.2.weight")
@@ -73,9 +73,15 @@ def read_tensors(path: Path) -> dict:
         ) from error
 
 
-def _flat_state(content: dict) -> dict[str, Tensor]:
-    """Flat names of DECA's nested ``{E_flame: {...}}``, EMOCA's ``{state_dict: {deca.E_flame...}}`` or an already flat file."""
-    content = content.get("state_dict", content)
+def _flat_state(content: object, path: Path) -> dict[str, Tensor]:
+    """Flat names of DECA's nested ``{E_flame: {...}}``, EMOCA's ``{state_dict: {deca.E_flame...}}`` or an already flat file.
+
+    Raises:
+        ModelFileError: the content is no mapping of names.
+    """
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ModelFileError(f"{path} holds a {type(content).__name__}, not a state dict of named tensors")
     flat: dict[str, Tensor] = {}
     for name, value in content.items():
         if isinstance(value, dict):

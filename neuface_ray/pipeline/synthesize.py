@@ -32,9 +32,10 @@ from neuface_ray.pipeline.session import ray_session
 from neuface_ray.pipeline.summary import new_run_id
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
+from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
-from neuface_ray.synthesis.shards import SHARD_SIZE, write_shard
+from neuface_ray.synthesis.shards import SHARD_SIZE, is_there, shard_path, write_shard
 
 IMAGES = "images"
 
@@ -86,8 +87,8 @@ class SynthesizeConfig:
             raise UsageError(f"kind must be faces or videos, got {self.kind!r}")
         if not 1 <= self.views <= 7:
             raise UsageError(f"views must be 1 to 7, got {self.views}")
-        if min(self.count, self.frames, self.size) < 1:
-            raise UsageError("count, frames and size must be at least 1")
+        if min(self.count, self.frames, self.size) < 1 or self.fps <= 0:
+            raise UsageError("count, frames and size must be at least 1, and fps positive")
         if self.shape_sd <= 0 or self.canonical < 0:
             raise UsageError(f"shape_sd={self.shape_sd} must be positive, canonical={self.canonical} not negative")
         if not (0 <= self.sculpted <= 1 and 0 <= self.plain <= 1):
@@ -136,6 +137,7 @@ def run(config: SynthesizeConfig) -> Made:
     Raises:
         UsageError, ModelFileError: wrong configuration. NeufaceError: Ray failed, or a worker did.
     """
+    check_materials("", config.skins, config.hdr, config.backgrounds)
     started = time.monotonic()
     with ray_session(config.ray):
         made = list(_faces(config) if config.kind == "faces" else _videos(config))
@@ -159,7 +161,9 @@ def _faces(config: SynthesizeConfig) -> Iterator[int]:
     from pathlib import Path
 
     folder = Path(config.output)
-    numbers = [n for n in range(-(-config.count // SHARD_SIZE)) if not (folder / f"shard-{n:05d}").is_dir()]
+    head, options = load_head(config.head).id, config.face_options()
+    asked = range(-(-config.count // SHARD_SIZE))
+    numbers = [n for n in asked if not is_there(shard_path(folder, n), options, config.seed, n, head)]
     yield from _spread(numbers, _make_shard, config)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from neuface_ray.errors import DataError
 from neuface_ray.synthesis.chart import Chart, look_up
+from neuface_ray.synthesis.materials import material_files
 
 SKIN_TONES = np.array(
     [[246, 214, 198], [236, 196, 172], [222, 177, 146], [198, 149, 117], [165, 113, 82], [121, 79, 57], [84, 55, 44]]
@@ -76,7 +77,7 @@ def sample_look(rng: np.random.Generator, skins: str | Path | None = None) -> Lo
     """A random person; half of them wear a texture from the folder ``skins``, when given."""
     tone = rng.uniform(0, len(SKIN_TONES) - 1)
     skin = linear(_between(SKIN_TONES, tone)) * np.exp(rng.normal(size=3) * [0.05, 0.035, 0.06])
-    files = skin_files(str(skins)) if skins is not None else ()
+    files = material_files(str(skins), "skins") if skins is not None else ()
     skin_file = files[rng.integers(len(files))] if files and rng.random() < 0.5 else None
     age, dark = rng.beta(1.2, 1.6), tone > 3.2
     hair = linear(_between(HAIR_COLOURS[:4] if dark else HAIR_COLOURS, rng.uniform(0, 2 if dark else 6)))
@@ -123,14 +124,6 @@ def sculpted(rng: np.random.Generator, look: Look) -> Look:
 def plain(rng: np.random.Generator, look: Look) -> Look:
     """The same person as a plain renderer draws it, which takes display values for light, or does not, or something between."""
     return replace(look, exponent=float(rng.uniform(DISPLAY, 1.0)))
-
-
-def skin_files(folder: str) -> tuple[Path, ...]:
-    """The image files under a folder in order of name; raises DataError when there is none."""
-    files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg")))
-    if not files:
-        raise DataError(f"no .png or .jpg skin texture lies in {folder}")
-    return files
 
 
 @lru_cache(maxsize=64)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from neuface_ray.errors import DataError
+from neuface_ray.synthesis.materials import material_files, read_map
 
 N_HARMONICS = 9
 
@@ -53,7 +52,7 @@ def sample_lighting(rng: np.random.Generator, hdr_folder: str | Path | None = No
 
     The whole is scaled so that a grey surface towards the viewer is lit by about 1, give or take half a stop.
     """
-    maps = hdr_files(str(hdr_folder)) if hdr_folder is not None else ()
+    maps = material_files(str(hdr_folder), "hdr") if hdr_folder is not None else ()
     if maps and rng.random() < 0.67:
         harmonics = _turned(_hdr_harmonics(maps[rng.integers(len(maps))], int(rng.integers(8))))
     else:
@@ -83,14 +82,6 @@ def turned_lighting(light: Lighting, rotation: np.ndarray) -> Lighting:
     return Lighting(turned @ light.harmonics, rotation @ light.key_direction, light.key_colour, light.softness)
 
 
-def hdr_files(folder: str) -> tuple[Path, ...]:
-    """The ``.hdr`` and ``.exr`` files of a folder in order of name; raises DataError when there is none."""
-    files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".hdr", ".exr")))
-    if not files:
-        raise DataError(f"no .hdr or .exr environment map lies in {folder}")
-    return files
-
-
 def _random_harmonics(rng: np.random.Generator) -> np.ndarray:
     """A dim sky and floor and a few broad lobes of slightly different colours, projected onto the harmonics."""
     coefficients = np.zeros((N_HARMONICS, 3))
@@ -107,10 +98,7 @@ def _random_harmonics(rng: np.random.Generator) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _hdr_harmonics(path: Path, turn: int) -> np.ndarray:
     """Radiance coefficients (9, 3) of an equirectangular map, turned about the vertical by ``turn`` eighths."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3:
-        raise DataError(f"{path} is no readable colour environment map")
-    image = cv2.resize(image[..., 2::-1].astype(np.float64), (64, 32), interpolation=cv2.INTER_AREA)
+    image = read_map(path, 64).astype(np.float64)
     image = np.minimum(image, np.percentile(image, 99.5))
     polar = (np.arange(32) + 0.5) / 32 * np.pi
     azimuth = (np.arange(64) + 0.5) / 64 * 2 * np.pi + turn * np.pi / 4

@@ -10,29 +10,20 @@ import numpy as np
 
 from neuface_ray.errors import DataError
 from neuface_ray.synthesis.appearance import NOISE_SIZE, noise_tiles
-
-_PHOTOGRAPHS, _MAPS = (".png", ".jpg", ".jpeg", ".webp"), (".hdr", ".exr")
+from neuface_ray.synthesis.materials import MAPS, material_files, read_map
 
 
 def background(rng: np.random.Generator, size: int, folder: str | Path | None = None) -> np.ndarray:
     """A blurred surrounding float32 [size, size, 3], painted; with a folder, three in four are cut from its pictures."""
-    files = photographs(str(folder)) if folder is not None else ()
+    files = material_files(str(folder), "backgrounds") if folder is not None else ()
     if files and rng.random() < 0.75:
         file = files[rng.integers(len(files))]
-        picture = _look_into(rng, _read_map(file), size) if file.suffix.lower() in _MAPS else _cut(rng, _read(file), size)
+        picture = _look_into(rng, _exposed(file), size) if file.suffix.lower() in MAPS else _cut(rng, _read(file), size)
     else:
         picture = _painted(rng, size)
     blur = rng.choice([0.0, rng.uniform(0.5, 2.0), rng.uniform(2, 8)], p=[0.35, 0.35, 0.3]) * size / 128
     picture = cv2.GaussianBlur(picture, (0, 0), blur) if blur > 0.3 else picture
     return np.clip(picture * rng.uniform(0.5, 1.15), 0, 1).astype(np.float32)
-
-
-def photographs(folder: str) -> tuple[Path, ...]:
-    """Photographs and equirectangular maps under a folder in order of name; raises DataError when there is none."""
-    files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (*_PHOTOGRAPHS, *_MAPS)))
-    if not files:
-        raise DataError(f"no picture ({', '.join((*_PHOTOGRAPHS, *_MAPS))}) lies in {folder}")
-    return files
 
 
 @lru_cache(maxsize=128)
@@ -45,12 +36,9 @@ def _read(path: Path) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _read_map(path: Path) -> np.ndarray:
+def _exposed(path: Path) -> np.ndarray:
     """An equirectangular map as display values in [0, 1], exposed so that its median is a middling grey."""
-    radiance = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if radiance is None or radiance.ndim != 3:
-        raise DataError(f"{path} is no readable colour environment map")
-    radiance = cv2.resize(radiance[..., 2::-1].astype(np.float32), (1024, 512), interpolation=cv2.INTER_AREA)
+    radiance = read_map(path, 1024)
     return np.clip(0.18 * radiance / max(float(np.median(radiance)), 1e-6), 0, 1) ** (1 / 2.2)
 
 

@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 import torch
 
-from neuface_ray.errors import DataError
+from neuface_ray.errors import DataError, NeufaceError, UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
+from neuface_ray.synthesis.materials import check_materials
 
 FIELDS = ("image", "shape", "expression", "pose", "camera", "landmarks", "visible", "intrinsics", "translation")
 SHARD_SIZE = 512
@@ -32,19 +33,22 @@ SHARD_SIZE = 512
 def write_shard(
     folder: str | Path, options: FaceOptions, seed: int, number: int, size: int = SHARD_SIZE, head: str = "open_head"
 ) -> Path:
-    """Makes faces ``number * size`` and on into ``folder/shard-NNNNN``, all or nothing; an existing shard is kept."""
-    target = Path(folder) / f"shard-{number:05d}"
-    if target.is_dir():
+    """Makes faces ``number * size`` and on into ``folder/shard-NNNNN``, all or nothing; an existing shard is kept.
+
+    Raises:
+        UsageError: the existing shard was made with another seed, head or other options.
+    """
+    stage, target = _stage(head), shard_path(folder, number)
+    if is_there(target, options, seed, number, stage.head.id):
         return target
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    stage = _stage(head)
     faces = [make_face(stage, options, seed, index) for index in range(number * size, (number + 1) * size)]
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     for name in FIELDS:
         np.save(partial / f"{name}.npy", np.stack([getattr(face, name) for face in faces]))
-    about = {"seed": seed, "number": number, "options": asdict(options), "head": stage.head.id}
+    about = described(options, seed, number, stage.head.id)
     (partial / "about.json").write_text(json.dumps(about, indent=1))
     try:
         partial.rename(target)
@@ -53,6 +57,30 @@ def write_shard(
         if not target.is_dir():
             raise
     return target
+
+
+def shard_path(folder: str | Path, number: int) -> Path:
+    """Where a shard lies."""
+    return Path(folder) / f"shard-{number:05d}"
+
+
+def described(options: FaceOptions, seed: int, number: int, head: str) -> dict[str, object]:
+    """All that a shard's faces depend on, as its ``about.json`` holds it; ``head`` is the head model's id."""
+    return {"seed": seed, "number": number, "options": asdict(options), "head": head}
+
+
+def is_there(path: Path, options: FaceOptions, seed: int, number: int, head: str) -> bool:
+    """Whether a shard has been made; raises UsageError when what lies there is another one."""
+    if not path.is_dir():
+        return False
+    asked = json.loads(json.dumps(described(options, seed, number, head)))
+    found = json.loads((path / "about.json").read_text())
+    if found != asked:
+        asked, found = (about | about["options"] for about in (asked, found))
+        names = [name for name in asked if name != "options" and asked[name] != found.get(name)]
+        told = ", ".join(f"{name} {found.get(name)!r}, not {asked[name]!r}" for name in names) or "keys of another version"
+        raise UsageError(f"{path} was made with {told}; name another folder, or the same settings")
+    return True
 
 
 @lru_cache(maxsize=1)
@@ -122,7 +150,11 @@ def main() -> None:
     names = ("size", "skins", "hdr", "backgrounds", "sculpted", "plain", "shape_sd", "canonical")
     chosen = {name: getattr(given, name) for name in names}
     options = replace(FaceOptions(), **chosen)
-    write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
+    try:
+        check_materials("", given.skins, given.hdr, given.backgrounds)
+        write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
+    except NeufaceError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

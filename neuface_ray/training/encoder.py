@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuface_ray.errors import UsageError
+from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.fitting.identity import distinct_directions, expansion
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.networks.encoders import Code, CompactEncoder
-from neuface_ray.networks.weights import save_compact
+from neuface_ray.networks.weights import load_encoder, save_compact
 from neuface_ray.synthesis.shards import Shards
 from neuface_ray.training.encoder_augment import augment
 from neuface_ray.training.encoder_losses import FaceTargets, LossWeights, accuracy, form, losses
@@ -209,21 +209,12 @@ def train(
     place, folder = torch.device(device), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     model = load_head(head).to(place)
-    run = Run(model, options, folder, place)
-    if run.path.is_file():
-        run.restore()
-    elif init:
-        from neuface_ray.networks.weights import load_encoder
-
-        state = load_encoder("compact", init).state_dict()
-        run.network.load_state_dict(state)
-        run.average.load_state_dict(state)
     shards = Shards(*folders)
     if shards.head != model.id:
         raise UsageError(f"the faces show head {shards.head}, but {head} is {model.id}; make them again")
+    run = begin(model, options, folder, place, init)
     facts = {"head": model.id, "faces": [str(Path(name).name) for name in folders], "seed": options.seed}
-    weights, saved, begun, taken = LossWeights(), time.monotonic(), time.monotonic(), 0
-    sums: dict[str, float] = {}
+    weights, saved, begun, terms = LossWeights(), time.monotonic(), time.monotonic(), []
     while run.step < options.steps:
         rng = np.random.default_rng([options.seed, run.step])
         held = min(options.held_out, len(shards) // 4)
@@ -232,30 +223,44 @@ def train(
         torch.manual_seed(options.seed * 1_000_003 + run.step)
         with torch.no_grad():
             crops, truth = augment(model, crops, truth)
-        for name, value in train_step(run, model, crops, truth, weights).items():
-            sums[name] = sums.get(name, 0.0) + value
-        taken += 1
+        terms.append(train_step(run, model, crops, truth, weights))
         done = run.step == options.steps
         if run.step % options.measure_every == 0 or done:
-            found = measure(model, run.average, shards, np.arange(held), place)
-            speed = taken * options.batch / (time.monotonic() - begun)
-            line = {"step": run.step, "faces": len(shards), "images_per_s": round(speed, 1), "lr": rate(run.step, options)}
-            line |= {name: round(value / taken, 5) for name, value in sums.items()}
-            line |= {f"held_out_{name}": round(value, 4) for name, value in found.items()}
-            with (folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(json.dumps(line), flush=True)
-            shards, sums, taken = Shards(*folders), {}, 0
+            speed = len(terms) * options.batch / (time.monotonic() - begun)
+            report(run, terms, speed, len(shards), measure(model, run.average, shards, np.arange(held), place))
+            shards, terms = Shards(*folders), []
         if time.monotonic() - saved > options.save_every_s or done:
             run.seconds += time.monotonic() - saved
             run.save(facts)
             saved = time.monotonic()
-        if taken == 0:
+        if not terms:
             begun = time.monotonic()
     signal = measure_signal(model, run.average, shards, options.group, options.held_out, place)
     run.average.signal = run.average.options["signal"] = signal
     print(f"signal-to-noise ratio of an identity told from one image: {signal:.3g}")
     run.save(facts)
+
+
+def begin(head: HeadModel, options: TrainOptions, folder: Path, device: torch.device, init: str) -> Run:
+    """The run in a folder where it stopped, or a new one from the weights in the file ``init``, if named."""
+    run = Run(head, options, folder, device)
+    if run.path.is_file():
+        run.restore()
+    elif init:
+        state = load_encoder("compact", init, "--init").state_dict()
+        run.network.load_state_dict(state)
+        run.average.load_state_dict(state)
+    return run
+
+
+def report(run: Run, terms: list[dict[str, float]], speed: float, faces: int, found: dict[str, float]) -> None:
+    """Appends a line to the run's curve, and prints it: mean loss terms since the last one, and what was measured."""
+    line = {"step": run.step, "faces": faces, "images_per_s": round(speed, 1), "lr": rate(run.step, run.options)}
+    line |= {name: round(sum(one[name] for one in terms) / len(terms), 5) for name in terms[0]}
+    line |= {f"held_out_{name}": round(value, 4) for name, value in found.items()}
+    with (run.folder / "log.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(json.dumps(line), flush=True)
 
 
 def main() -> None:
@@ -275,7 +280,10 @@ def main() -> None:
     if given.pop("threads"):
         torch.set_num_threads(parser.parse_args().threads)
     where = {name: given.pop(name) for name in ("faces", "out", "head", "device", "init")}
-    train(where["faces"], where["out"], TrainOptions(**given), where["head"], where["device"], where["init"])
+    try:
+        train(where["faces"], where["out"], TrainOptions(**given), where["head"], where["device"], where["init"])
+    except NeufaceError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

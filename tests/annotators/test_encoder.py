@@ -6,7 +6,7 @@ import torch
 
 from neuface_ray.annotators import AnnotatorConfig, build_annotator
 from neuface_ray.annotators.encoder import EncoderConfig, NeufaceAnnotatorConfig
-from neuface_ray.errors import ModelFileError
+from neuface_ray.errors import ModelFileError, UsageError
 from neuface_ray.fitting.neuface import NeufaceConfig
 from neuface_ray.heads import load_head
 from neuface_ray.networks.encoders import CompactEncoder, DecaEncoder
@@ -63,3 +63,9 @@ def test_weights_of_another_head_and_missing_weights_are_named(head, tmp_path):
         build_annotator(AnnotatorConfig(name="encoder", encoder=EncoderConfig("deca", str(file))), head)
     with pytest.raises(ModelFileError, match=r"annotator.encoder.path"):
         build_annotator(AnnotatorConfig(name="encoder", encoder=EncoderConfig("deca", str(tmp_path / "none.tar"))), head)
+
+
+def test_a_stage_that_the_encoder_does_not_have_is_refused_before_any_clip(head, weights):
+    config = NeufaceAnnotatorConfig(EncoderConfig(path=weights), NeufaceConfig(moves_from="bogus"))
+    with pytest.raises(UsageError, match=r"annotator\.neuface\.fit\.moves_from='bogus'.*top"):
+        build_annotator(AnnotatorConfig(name="neuface", neuface=config), head)

@@ -101,6 +101,7 @@ def test_report_claims_and_exit_code(tmp_path, head, capsys):
         ({"identities": 0}, "nothing to evaluate"),
         ({"together": [10.0]}, "together"),
         ({"yaws": [50.0], "together": [50.0]}, "turn_deg"),
+        ({"skins": "/nowhere"}, "geometry.skins=/nowhere"),
     ],
 )
 def test_wrong_usage_is_told(changed, told):

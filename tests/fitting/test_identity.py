@@ -1,5 +1,6 @@
 """One identity out of many: how far images differ in direction, and how much their mean is drawn away from the mean head."""
 
+import itertools
 import math
 
 import pytest
@@ -24,6 +25,12 @@ def seen(pose):
 @pytest.mark.parametrize(("yaws", "count"), [([0.0], 1), ([5.0] * 9, 1), ([-40.0, 0, 40], 3), ([-40.0, 40], 2), ([0.0, 29], 1)])
 def test_directions_thirty_degrees_apart_are_counted(yaws, count):
     assert distinct_directions(poses(yaws), seen(poses(yaws))) == count
+
+
+@pytest.mark.parametrize("yaws", [[0.0, -25, 25], [-25.0, 25, 0], [10.0, 60, -50, 0, 31]])
+def test_the_order_of_images_does_not_change_the_count(yaws):
+    counts = {distinct_directions(poses(list(order)), seen(poses(yaws))) for order in itertools.permutations(yaws)}
+    assert counts == {distinct_directions(poses(sorted(yaws)), seen(poses(yaws)))}
 
 
 def test_a_turning_head_counts_by_its_range_and_not_by_its_frames():

@@ -177,16 +177,18 @@ def test_terms_in_time_follow_the_frame_rate_but_the_papers_average_does_not(hea
     crops, seen = observed(head)
     codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
 
-    def terms(fps, order):
-        config = ObjectiveConfig(temporal=7.0, temporal_order=order, smoothness=3.0)
+    def terms(fps, order, fidelity="paper"):
+        config = ObjectiveConfig(temporal=7.0, temporal_order=order, smoothness=3.0, fidelity=fidelity)
         return Objective(head, replace(seen, fps=fps), config).terms(codes)
 
     base, fast, paper, paper_fast = terms(25.0, 2), terms(50.0, 2), terms(25.0, 0), terms(50.0, 0)
+    released, released_fast = terms(25.0, 2, "released"), terms(50.0, 2, "released")
     assert base["temporal"] > 0
     assert base["smoothness"] > 0
     torch.testing.assert_close(fast["temporal"], 4 * base["temporal"])
     torch.testing.assert_close(fast["smoothness"], 4 * base["smoothness"])
     torch.testing.assert_close(paper_fast["temporal"], paper["temporal"])
+    torch.testing.assert_close(released_fast["temporal"], released["temporal"])
     torch.testing.assert_close(fast["landmark"], base["landmark"])
 
 
@@ -292,3 +294,27 @@ def test_the_step_size_rises_then_falls_to_zero():
 def test_unknown_choices_are_refused_before_any_work(wrong):
     with pytest.raises(UsageError, match=f"objective.{wrong.split('=')[0]}=.*choose"):
         load(AnnotatorConfig, None, [f"neuface.fit.objective.{wrong}"])
+
+
+def test_a_clip_without_faces_is_not_optimised(head, encoder, monkeypatch):
+    crops, seen = observed(head)
+    empty = replace(seen, valid=torch.zeros_like(seen.valid), weight=torch.zeros_like(seen.weight))
+    monkeypatch.setattr("neuface_ray.fitting.neuface.optimise_once", lambda *_: pytest.fail("nothing is to be optimised"))
+    fit = fit_neuface(encoder, head, crops, empty, NeufaceConfig())
+    assert all(torch.isfinite(part).all() for part in (fit.codes.shape, fit.codes.expression, fit.codes.pose, fit.codes.camera))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"passes": -1},
+        {"micro_batch": 0},
+        {"lr": 0.0},
+        {"chunk_frames": 0, "chunk_overlap": 0},
+        {"chunk_frames": 4, "chunk_overlap": 3},
+        {"shape_prior": -1.0},
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(wrong):
+    with pytest.raises(UsageError, match=f"fit.{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        NeufaceConfig(**wrong)

@@ -89,6 +89,13 @@ def test_missing_and_damaged_files_are_named(tmp_path):
         load_encoder("compact", broken)
 
 
+@pytest.mark.parametrize(("content", "told"), [(torch.zeros(3), "Tensor"), ({3: torch.zeros(3)}, "dict"), ([1], "list")])
+def test_a_file_without_named_tensors_is_refused(tmp_path, content, told):
+    torch.save(content, tmp_path / "odd.tar")
+    with pytest.raises(ModelFileError, match=rf"odd\.tar holds a {told}, not a state dict"):
+        load_encoder("deca", tmp_path / "odd.tar")
+
+
 def test_compact_file_round_trip_in_float16(tmp_path):
     torch.manual_seed(2)
     encoder = CompactEncoder(head_model="open_head/1/abc", n_shape=40, anchor=(0.0, 0.01, 0.1), scale=9.5).eval()

@@ -15,7 +15,7 @@ from neuface_ray.synthesis.sequences import make_sequence
 from neuface_ray.synthesis.shards import SHARD_SIZE
 
 
-@pytest.mark.parametrize("bad", ["kind=film", "views=8", "frames=0", "sculpted=2", "plain=-1", "canonical=-1"])
+@pytest.mark.parametrize("bad", ["kind=film", "views=8", "frames=0", "sculpted=2", "plain=-1", "fps=0", "canonical=-1"])
 def test_wrong_settings_are_refused(bad):
     with pytest.raises(UsageError, match=bad.split("=")[0]):
         load(SynthesizeConfig, None, ["output=x", bad])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuface_ray.errors import DataError
+from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.cameras import project_pinhole, project_weak
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads import load_head
@@ -179,6 +179,15 @@ def test_a_broken_off_set_of_shards_goes_on_and_reads_back(stage, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     with pytest.raises(DataError, match="no shard"):
         Shards(tmp_path / "elsewhere")
+
+
+def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked_for(stage, tmp_path):
+    options = FaceOptions(size=32)
+    write_shard(tmp_path, options, 1, 0, size=1)
+    with pytest.raises(UsageError, match="shard-00000 was made with seed 1, not 2; name another folder"):
+        write_shard(tmp_path, options, 2, 0, size=1)
+    with pytest.raises(UsageError, match=r"canonical 0\.0, not 1\.0"):
+        write_shard(tmp_path, replace(options, canonical=1.0), 1, 0, size=1)
 
 
 def test_closed_eyes_hide_the_iris(stage):

@@ -48,7 +48,12 @@ def test_hdr_maps_are_read_and_a_bright_side_lights_that_side(tmp_path):
     harmonics = _hdr_harmonics(tmp_path / "side.hdr", 0)
     left, right = spherical_harmonics(np.array([[1.0, 0, 0], [-1.0, 0, 0]]), harmonics)
     assert (left > 3 * np.abs(right)).all()
-    assert any(sample_lighting(np.random.default_rng(s), tmp_path).harmonics.std() > 0 for s in range(3))
+    seeds = range(8)
+    drawn, given = ([sample_lighting(np.random.default_rng(s), folder).harmonics for s in seeds] for folder in (None, tmp_path))
+    from_map = [not np.allclose(a, b) for a, b in zip(drawn, given, strict=True)]
+    assert any(from_map)
+    tilts = [h[3].mean() / h[0].mean() for h, used in zip(given, from_map, strict=True) if used]
+    assert max(map(abs, tilts)) > 0.3
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no \.hdr"):
         sample_lighting(np.random.default_rng(0), tmp_path / "empty")

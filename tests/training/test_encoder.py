@@ -135,7 +135,7 @@ def test_batches_hold_whole_groups():
     assert indices.max() < 40
 
 
-def test_training_learns_and_continues_to_the_same_weights(faces, tmp_path):
+def test_training_continues_to_the_same_weights_and_measures_its_signal(faces, tmp_path):
     options = TrainOptions(steps=6, batch=8, held_out=8, measure_every=3, save_every_s=0.0)
     train([str(faces)], str(tmp_path / "whole"), options)
     import neuface_ray.training.encoder as module
@@ -161,5 +161,7 @@ def test_training_learns_and_continues_to_the_same_weights(faces, tmp_path):
     for a, b in zip(whole.parameters(), broken.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     assert whole.head_model == load_head().id
+    assert 0.05 <= whole.signal <= 50
+    assert broken.signal == whole.signal
     with pytest.raises(UsageError, match="was made with"):
         train([str(faces)], str(tmp_path / "whole"), TrainOptions(steps=7))
