@@ -48,7 +48,7 @@ class NeufaceConfig:
     """Adam step size; the paper moves DECA with 2e-5."""
     anneal: bool = True
     """The step size rises over the first tenth of the passes and falls to zero until the last; it is constant in the paper."""
-    shape_prior: float = 0.2
+    shape_prior: float = 0.25
     """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
     expression_prior: float = 8.0
     """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
@@ -74,7 +74,7 @@ class NeufaceConfig:
 
 RELEASED_BATCH = 20
 DIVERGED = 10.0
-ANCHOR_LOW_PASS = 1.0
+ANCHOR_LOW_PASS = 0.7
 """Standard deviation, in frames at 25 a second, of the filter on the expressions that the prior pulls towards; keeps blinks."""
 
 
