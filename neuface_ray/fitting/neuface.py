@@ -101,7 +101,8 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
     whole = fit_chunk(encoder, head, crops[spread], seen.of_frames(spread), unordered)
     parts = chunks(frames, config.chunk_frames, config.chunk_overlap)
     fits = [fit_chunk(encoder, head, crops[part], seen.of_frames(part), config, whole.codes.shape) for part in parts]
-    terms = {name: sum(fit.terms[name] for fit in fits) / len(fits) for name in fits[0].terms}
+    measured = [fit.terms for fit in fits if fit.terms]
+    terms = {name: sum(part[name] for part in measured) / len(measured) for name in (measured[0] if measured else ())}
     reasons = tuple(dict.fromkeys(reason for fit in (whole, *fits) for reason in fit.reasons))
     return Fit(interpolate_gaps(blended([fit.codes for fit in fits], parts), seen.valid), terms, reasons)
 

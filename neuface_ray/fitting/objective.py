@@ -81,7 +81,7 @@ class Observations:
 
         Weights of squared second differences are multiplied by its square. The same movement has larger differences at a lower
         rate: without a factor, rendered sequences of which only every third frame was taken kept 72 % of their blinks, with
-        it 84, as at the full rate. The fourth power, which weighs the same acceleration equally, kept no more and left noise.
+        it 84 (86 at the full rate). The fourth power, which weighs the same acceleration equally, kept no more and left noise.
         """
         return self.fps / TUNED_FPS
 

@@ -304,6 +304,17 @@ def test_a_clip_without_faces_is_not_optimised(head, encoder, monkeypatch):
     assert all(torch.isfinite(part).all() for part in (fit.codes.shape, fit.codes.expression, fit.codes.pose, fit.codes.camera))
 
 
+@pytest.mark.parametrize("faceless", [slice(0, 2), slice(2, 4)])
+def test_a_chunk_without_faces_leaves_the_others_their_terms(head, encoder, faceless):
+    crops, seen = observed(head)
+    valid = seen.valid.clone()
+    valid[faceless] = False
+    seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
+    fit = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=3, chunk_frames=2, chunk_overlap=0))
+    assert fit.terms["landmark"] > 0
+    assert torch.isfinite(fit.codes.expression).all()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
