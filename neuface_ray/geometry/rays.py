@@ -42,8 +42,10 @@ class RayCaster:
         self._centre = (vertices.min(0) + vertices.max(0)) / 2
         self.size = max(float(np.ptp(vertices, axis=0).max()), 1e-12)
         self._scene = EmbreeScene(robust=True)
-        scaled = np.ascontiguousarray((vertices - self._centre) / self.size, np.float32)
-        self._mesh = TriangleMesh(self._scene, scaled, np.ascontiguousarray(faces, np.int32))
+        used = np.zeros(len(vertices), bool)
+        used[faces] = True
+        scaled = np.ascontiguousarray((vertices[used] - self._centre) / self.size, np.float32)
+        self._mesh = TriangleMesh(self._scene, scaled, np.ascontiguousarray((np.cumsum(used) - 1).take(faces), np.int32))
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
         """First hits of rays from origins (P, 3) along unit directions (P, 3) or (3,)."""
@@ -54,7 +56,7 @@ class RayCaster:
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """bool (P,): whether anything lies on the way from origins (P, 3) along unit directions (P, 3) or (3,)."""
-        return self._scene.run(*self._prepare(origins, directions)) >= 0
+        return self._scene.run(*self._prepare(origins, directions), query="OCCLUDED") >= 0
 
     def _prepare(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         origins = np.ascontiguousarray((np.asarray(origins, np.float64) - self._centre) / self.size, np.float32)

@@ -31,6 +31,11 @@ class Raster(NamedTuple):
     def mask(self) -> np.ndarray:
         return self.triangle >= 0
 
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> Raster:
+        """A raster of that shape that sees only background."""
+        return cls(np.full(shape, -1, np.int32), np.zeros((*shape, 3), np.float32), np.full(shape, np.inf, np.float32))
+
 
 @dataclass(frozen=True)
 class Light:

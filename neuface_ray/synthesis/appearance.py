@@ -182,9 +182,11 @@ def skin_colour(look: Look, chart: Chart, places: np.ndarray, texture: np.ndarra
     on_brow = look.brow_density * _smooth(width - brow + wobble, -0.9, 1.1) * np.clip(0.8 + 0.35 * fine[:, 0], 0.3, 1)
     base = _mix(base, 0.8 * look.hair + 0.05 * look.skin, on_brow)
     grown = np.clip(0.6 + 0.35 * fine[:, 0] + 0.2 * coarse[:, 1], 0, 1)
-    clear = _smooth(lip, 0.5, 3.0)
-    base = _mix(base, 0.7 * look.hair + 0.12 * look.skin, 0.75 * look.stubble * beard * clear * grown)
-    base = _mix(base, 0.85 * look.hair + 0.08 * look.skin, 0.9 * look.scalp * scalp * grown)
+    if look.stubble > 0:
+        clear = _smooth(lip, 0.5, 3.0)
+        base = _mix(base, 0.7 * look.hair + 0.12 * look.skin, 0.75 * look.stubble * beard * clear * grown)
+    if look.scalp > 0:
+        base = _mix(base, 0.85 * look.hair + 0.08 * look.skin, 0.9 * look.scalp * scalp * grown)
     lash = look.liner * np.exp(-((np.clip(eye - 0.3, 0, None) / 1.0) ** 2)) * (np.abs(eye) < 4)
     base = _mix(base, 0.25 * look.hair + 0.004, 0.85 * lash)
     gloss = look.gloss * (1 + 0.35 * fine[:, 1]) * (1 - 0.6 * look.stubble * beard) + look.lip_gloss * on_lip
