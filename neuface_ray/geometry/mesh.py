@@ -16,7 +16,7 @@ def face_normals(vertices: Tensor, faces: Tensor, unit: bool = True) -> Tensor:
     Returns:
         (..., T, 3); zero for degenerate triangles.
     """
-    a, b, c = (vertices[..., faces[:, k], :] for k in range(3))
+    a, b, c = (vertices.index_select(-2, faces[:, k]) for k in range(3))
     normals = torch.linalg.cross(b - a, c - a)
     return torch.nn.functional.normalize(normals, dim=-1, eps=1e-30) if unit else normals
 

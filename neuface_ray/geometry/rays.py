@@ -121,8 +121,8 @@ class PinholeCamera:
 
     def rays(self, pixels: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Origins (P, 3) and unit directions (P, 3) of the rays of pixels (P, 2)."""
-        homogeneous = np.concatenate([pixels, np.ones((len(pixels), 1))], -1)
-        rays = homogeneous @ np.linalg.inv(np.asarray(self.intrinsics, np.float64)).T * np.array([1.0, -1.0, -1.0])
+        to_rays = np.linalg.inv(np.asarray(self.intrinsics, np.float64)).T * np.array([1.0, -1.0, -1.0])
+        rays = pixels @ to_rays[:2] + to_rays[2]
         rays /= np.sqrt(np.einsum("pk,pk->p", rays, rays))[:, None]
         return np.broadcast_to(-np.asarray(self.translation, np.float64), rays.shape), rays
 

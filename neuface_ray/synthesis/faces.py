@@ -12,7 +12,6 @@ from torch import Tensor
 
 from neuface_ray.geometry.rays import PinholeCamera, crop_to_pixels
 from neuface_ray.geometry.render import smooth_normals
-from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.media.crop import crop_to_image, landmark_box
 from neuface_ray.synthesis import photo
@@ -206,7 +205,8 @@ def portrait(
     stage: Stage, person: Person, vertices: np.ndarray, pose: np.ndarray, light: Lighting, camera: PinholeCamera, size: int
 ) -> Picture:
     """Draws a person with posed vertices (N, 3); hair and glasses move rigidly with the root rotation of ``pose``."""
-    matrix = rotvec_to_matrix(torch.from_numpy(np.asarray(pose[:3], np.float64))).numpy()
+    turn = np.asarray(pose[:3], np.float64)
+    matrix, half = (cv2.Rodrigues(part)[0] for part in (turn, 0.6 * turn * [0.4, 1.0, 0.4]))
     root = person.joints[0]
 
     def move(shell: Shell) -> Shell:
@@ -219,7 +219,6 @@ def portrait(
         shells.append(beard_shell(person.look, person.style.beard_mm, stage.chart, stage.faces, vertices, normals))
     if person.style.glasses is not None:
         shells += [move(shell) for shell in glasses_shells(person.style.glasses, person.joints[3:5])]
-    half = rotvec_to_matrix(torch.from_numpy(0.6 * np.asarray(pose[:3], np.float64) * [0.4, 1.0, 0.4])).numpy()
     solid = clothes(person.style, person.look, np.zeros(3))
     neck = (stage.chart.neck - root) @ matrix.T + root
     body = Shell(solid.vertices @ half.T + neck, solid.faces, solid.colour, solid.alpha, solid.texture, 0.0, solid.gloss)

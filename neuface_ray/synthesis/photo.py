@@ -63,11 +63,10 @@ def _cut(rng: np.random.Generator, image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _painted(rng: np.random.Generator, size: int) -> np.ndarray:
-    colours = muted(rng, 4)[:, None, None]
-    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
-    picture = ((1 - x) * (1 - y))[..., None] * colours[0] + (x * (1 - y))[..., None] * colours[1]
-    picture = picture + ((1 - x) * y)[..., None] * colours[2] + (x * y)[..., None] * colours[3]
-    picture = 0.5 * picture + 0.5 * colours[0] if rng.random() < 0.5 else picture
+    colours = muted(rng, 4).reshape(2, 2, 3)
+    along = np.linspace([1, 0], [0, 1], size)
+    picture = np.einsum("yi,ixc->yxc", along, np.einsum("xj,ijc->ixc", along, colours))
+    picture = 0.5 * picture + 0.5 * colours[0, 0] if rng.random() < 0.5 else picture
     picture = np.ascontiguousarray(picture, np.float32)
     if rng.random() < 0.6:
         for _ in range(rng.integers(2, 14)):

@@ -1,0 +1,82 @@
+"""How fast synthetic faces are drawn: images a second of several processes at once, after each has read its materials.
+
+    python -m benchmarks.synthesis [--workers 2] [--faces 200] [--rounds 5] [--skins DIR] [--hdr DIR] [--backgrounds DIR]
+
+Each round draws other persons. What is timed is everything that `jobs/synthesize.py` draws, and neither Ray nor writing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+
+import cv2
+import torch
+
+from neuface_ray.errors import UsageError
+from neuface_ray.heads import load_head
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions, make_face
+from neuface_ray.synthesis.materials import check_materials
+
+_WARM = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--faces", type=int, default=200, help="faces of each process in a round (default 200)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures, pixels (default 128)")
+    for name in ("skins", "hdr", "backgrounds"):
+        parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    given = parser.parse_args()
+    options = FaceOptions(size=given.size, skins=given.skins, hdr=given.hdr, backgrounds=given.backgrounds)
+    try:
+        check_materials("", given.skins, given.hdr, given.backgrounds)
+    except UsageError as error:
+        parser.error(str(error))
+    rates = measure(options, given.workers, given.faces, given.rounds)
+    figures = {"workers": given.workers, "images_per_s": statistics.median(rates), "rounds": rates, "size": given.size}
+    print(f"{figures['images_per_s']:.1f} images/s in {given.workers} processes ({min(rates):.1f} to {max(rates):.1f})")
+    if given.out:
+        given.out.write_text(json.dumps(figures, indent=2))
+
+
+def measure(options: FaceOptions, workers: int, faces: int, rounds: int) -> list[float]:
+    """Images a second of all processes together, for each round."""
+    context = multiprocessing.get_context("spawn")
+    together, results = context.Barrier(workers), context.Queue()
+    jobs = [(options, seed, faces, rounds, together, results) for seed in range(workers)]
+    processes = [context.Process(target=_draw, args=job) for job in jobs]
+    for process in processes:
+        process.start()
+    seconds = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return [sum(faces / one[number] for one in seconds) for number in range(rounds)]
+
+
+def _draw(options: FaceOptions, seed: int, faces: int, rounds: int, together: object, results: object) -> None:
+    """Seconds for each round, put into ``results``; all processes begin a round ``together``."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    stage, seconds = Stage(load_head()), []
+    for index in range(_WARM):
+        make_face(stage, options, seed, index)
+    for number in range(rounds):
+        together.wait()
+        started = time.perf_counter()
+        for index in range(faces):
+            make_face(stage, options, seed, _WARM + number * faces + index)
+        seconds.append(time.perf_counter() - started)
+    results.put(seconds)
+
+
+if __name__ == "__main__":
+    main()
