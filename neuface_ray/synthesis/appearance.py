@@ -31,7 +31,12 @@ DISPLAY = 1 / 2.2
 
 def linear(srgb: np.ndarray) -> np.ndarray:
     """Linear colour in [0, 1] of 8-bit display values."""
-    return ((np.asarray(srgb) / 255) ** 2.2).astype(np.float32)
+    return ((np.asarray(srgb) / 255) ** (1 / DISPLAY)).astype(np.float32)
+
+
+def displayed(colour: np.ndarray) -> np.ndarray:
+    """Display values in [0, 1] of linear colour."""
+    return np.clip(colour, 0, 1) ** DISPLAY
 
 
 @dataclass(frozen=True)

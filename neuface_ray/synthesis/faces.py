@@ -15,7 +15,7 @@ from neuface_ray.geometry.render import smooth_normals
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.media.crop import crop_to_image, landmark_box
 from neuface_ray.synthesis import photo
-from neuface_ray.synthesis.appearance import Look, plain, sample_look, sculpted
+from neuface_ray.synthesis.appearance import Look, displayed, plain, sample_look, sculpted
 from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
@@ -233,7 +233,7 @@ def photograph(rng: np.random.Generator, picture: Picture, look: Look, options: 
     soft = soften_edges(picture)
     full = soft.cover * soft.colour + (1 - soft.cover) * behind
     if rng.random() < options.occluded:
-        thing, cover = photo.occluder(rng, size, np.clip(look.skin, 0, 1) ** (1 / 2.2))
+        thing, cover = photo.occluder(rng, size, displayed(look.skin))
         full = cover * thing + (1 - cover) * full
         hidden = cover[..., 0]
     return photo.sensor(rng, full, options.size), hidden

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from neuface_ray.errors import DataError
-from neuface_ray.synthesis.appearance import NOISE_SIZE, noise_tiles
+from neuface_ray.synthesis.appearance import NOISE_SIZE, displayed, noise_tiles
 from neuface_ray.synthesis.materials import MAPS, material_files, read_map
 
 
@@ -39,7 +39,7 @@ def _read(path: Path) -> np.ndarray:
 def _exposed(path: Path) -> np.ndarray:
     """An equirectangular map as display values in [0, 1], exposed so that its median is a middling grey."""
     radiance = read_map(path, 1024)
-    return np.clip(0.18 * radiance / max(float(np.median(radiance)), 1e-6), 0, 1) ** (1 / 2.2)
+    return displayed(0.18 * radiance / max(float(np.median(radiance)), 1e-6))
 
 
 def _look_into(rng: np.random.Generator, panorama: np.ndarray, size: int) -> np.ndarray:
