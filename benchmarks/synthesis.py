@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(options: FaceOptions, workers: int, faces: int, rounds: int) -> list[float]:
-    """Images a second of all processes together, for each round."""
+    """Images a second of all processes together, for each round; ends the program when one of them fails."""
     context = multiprocessing.get_context("spawn")
     together, results = context.Barrier(workers), context.Queue()
     jobs = [(options, seed, faces, rounds, together, results) for seed in range(workers)]
@@ -59,11 +59,24 @@ def measure(options: FaceOptions, workers: int, faces: int, rounds: int) -> list
     seconds = [results.get() for _ in processes]
     for process in processes:
         process.join()
+    if None in seconds:
+        raise SystemExit("a process failed; its error stands above")
     return [sum(faces / one[number] for one in seconds) for number in range(rounds)]
 
 
 def _draw(options: FaceOptions, seed: int, faces: int, rounds: int, together: object, results: object) -> None:
-    """Seconds for each round, put into ``results``; all processes begin a round ``together``."""
+    """Puts the seconds of each round into ``results``, or None when it fails, which also frees those who wait."""
+    seconds = None
+    try:
+        seconds = _timed(options, seed, faces, rounds, together)
+    finally:
+        if seconds is None:
+            together.abort()
+        results.put(seconds)
+
+
+def _timed(options: FaceOptions, seed: int, faces: int, rounds: int, together: object) -> list[float]:
+    """Seconds for each round; all processes begin a round ``together``."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     stage, seconds = Stage(load_head()), []
@@ -75,7 +88,7 @@ def _draw(options: FaceOptions, seed: int, faces: int, rounds: int, together: ob
         for index in range(faces):
             make_face(stage, options, seed, _WARM + number * faces + index)
         seconds.append(time.perf_counter() - started)
-    results.put(seconds)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class RayCaster:
         self._centre = (vertices.min(0) + vertices.max(0)) / 2
         self.size = max(float(np.ptp(vertices, axis=0).max()), 1e-12)
         self._scene = EmbreeScene(robust=True)
+        # embreex copies vertices one by one in Python's time, so those that no face uses are left out.
         used = np.zeros(len(vertices), bool)
         used[faces] = True
         scaled = np.ascontiguousarray((vertices[used] - self._centre) / self.size, np.float32)

@@ -66,16 +66,15 @@ class View:
     def at(self, pixels: np.ndarray) -> Raster:
         """What the points (..., 2) of the image see, as a raster of that shape."""
         shape, flat = pixels.shape[:-1], pixels.reshape(-1, 2)
-        triangle, depth = np.full(len(flat), -1, np.int32), np.full(len(flat), np.inf, np.float32)
-        barycentric = np.zeros((len(flat), 3), np.float32)
+        raster = Raster.empty((len(flat),))
         if len(flat) and self._caster is not None:
             origins, directions = self.camera.rays(flat, self.vertices)
             hits = self._caster.cast(origins, directions)
             hit = np.flatnonzero(hits.triangle >= 0)
-            triangle[hit], barycentric = self._kept[hits.triangle[hit]], hits.barycentric
+            raster.triangle[hit], raster.barycentric[:] = self._kept[hits.triangle[hit]], hits.barycentric
             along = directions if directions.ndim == 1 else directions[hit]
-            depth[hit] = self.camera.depth(origins[hit] + hits.distance[hit, None] * along)
-        return Raster(triangle.reshape(shape), barycentric.reshape(*shape, 3), depth.reshape(shape))
+            raster.depth[hit] = self.camera.depth(origins[hit] + hits.distance[hit, None] * along)
+        return Raster(*(part.reshape(*shape, *part.shape[1:]) for part in raster))
 
 
 def rasterise(
