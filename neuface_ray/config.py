@@ -2,6 +2,9 @@
 
 A field is documented by the string that follows it in the class body, or by ``field(metadata={"help": ...})``.
 
+Output that was made before a field existed is continued if the field has the value that stands for the behaviour of that time:
+its default, or what it declares by ``field(metadata={"former": value})``. Who changes a default declares the old one so.
+
 A run's configuration is the defaults of its dataclass, then a YAML file, then ``key=value`` overrides from the command line
 (dotted keys reach into sections). Every key must exist and every value must have its field's type. In YAML files OmegaConf's
 ``${key}`` interpolation works; on the command line the text given for a ``str`` field is taken literally, so any file name can
@@ -15,6 +18,7 @@ import ast
 import difflib
 import inspect
 import itertools
+import json
 import re
 import textwrap
 import types
@@ -35,6 +39,14 @@ REQUIRED = "???"
 """Default of a ``str`` field that the user must set."""
 
 Schema = TypeVar("Schema")
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT = _Absent()
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,26 @@ def keys(schema: type) -> tuple[Key, ...]:
     return tuple(_walk(schema, "", schema()))
 
 
+def former_settings(schema: type) -> dict[str, Any]:
+    """For every key of ``schema``, nested, the value that stands for the behaviour before the key existed: its field's
+    ``former`` metadata, else its default."""
+    return _former(schema())
+
+
+def complete(stored: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
+    """``stored`` settings with the keys that they lack from ``former``, section by section."""
+    completed = dict(former) | dict(stored)
+    for name in former.keys() & stored.keys():
+        if isinstance(stored[name], Mapping) and isinstance(former[name], Mapping):
+            completed[name] = complete(stored[name], former[name])
+    return completed
+
+
+def differing(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The dotted names whose values differ as JSON, with both values, sorted; ``ABSENT`` stands for a key that is not there."""
+    return dict(_differing("", json.loads(json.dumps(stored)), json.loads(json.dumps(wanted))))
+
+
 def attribute_docs(schema: type) -> dict[str, str]:
     """Meaning of each field: its ``help`` metadata, or the string literal that follows it in the class body."""
     docs = {field.name: field.metadata["help"] for field in fields(schema) if "help" in field.metadata}
@@ -122,6 +154,20 @@ def attribute_docs(schema: type) -> dict[str, str]:
                 if is_text and isinstance(following.value.value, str):
                     docs.setdefault(statement.target.id, " ".join(following.value.value.split()))
     return docs
+
+
+def _former(defaults: Any) -> dict[str, Any]:
+    values = {field.name: field.metadata.get("former", getattr(defaults, field.name)) for field in fields(defaults)}
+    return {name: _former(value) if is_dataclass(value) else value for name, value in values.items()}
+
+
+def _differing(prefix: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for name in sorted(stored.keys() | wanted.keys()):
+        old, new = stored.get(name, ABSENT), wanted.get(name, ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differing(f"{prefix}{name}.", old, new)
+        elif old != new:
+            yield prefix + name, (old, new)
 
 
 def _walk(schema: type, prefix: str, defaults: Any) -> Iterator[Key]:

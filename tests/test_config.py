@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuface_ray.config import REQUIRED, describe, keys, load
+from neuface_ray.config import REQUIRED, complete, describe, differing, former_settings, keys, load
 from neuface_ray.errors import UsageError
 
 
@@ -39,6 +39,45 @@ class Job:
     """Whether to hurry."""
     media: Media = field(default_factory=Media)
     options: dict[str, Any] = field(default_factory=dict, metadata={"help": "Free-form."})
+
+
+@dataclass
+class Fit:
+    """A section that has grown."""
+
+    steps: int = 10
+    """Since ever."""
+    robust: float = field(default=0.5, metadata={"help": "Added later, and better than none.", "former": 0.0})
+    sizes: tuple[int, ...] = (1, 2)
+    """Added later."""
+
+
+@dataclass
+class Grown:
+    """A schema that has grown."""
+
+    fit: Fit = field(default_factory=lambda: Fit(steps=20))
+    mode: str = field(default="new", metadata={"former": "old"})
+    """Added later."""
+
+
+def test_what_lacks_a_key_was_made_with_its_former_value_or_else_its_default():
+    former = former_settings(Grown)
+    assert former == {"fit": {"steps": 20, "robust": 0.0, "sizes": (1, 2)}, "mode": "old"}
+    stored = {"fit": {"steps": 7, "gone": None}}
+    assert complete(stored, former) == {"fit": {"steps": 7, "robust": 0.0, "sizes": (1, 2), "gone": None}, "mode": "old"}
+    assert stored == {"fit": {"steps": 7, "gone": None}}
+    assert load(Grown) == Grown(Fit(20, 0.5, (1, 2)), "new")
+    assert "Added later, and better than none." in describe(Grown)
+
+
+def test_differences_are_named_and_judged_as_json():
+    same = {"a": {"b": (1, 2), "c": 1.0}, "d": None}
+    assert differing(same, {"a": {"b": [1, 2], "c": 1}, "d": None}) == {}
+    found = differing({"a": {"b": 1, "gone": None}, "same": 0, "section": {"x": 1}}, {"a": {"b": 2}, "new": 3, "same": 0})
+    assert list(found) == ["a.b", "a.gone", "new", "section"]
+    assert found["a.b"] == (1, 2)
+    assert [str(value) for value in found["a.gone"]] == ["None", "absent"]
 
 
 def test_layers_defaults_then_file_then_overrides(tmp_path):

@@ -23,11 +23,14 @@ class Annotator(ABC):
         crop_size: side of the crops it wants, pixels.
         head: the head model that its numbers belong to.
         weights_hash: sha256 of its weight file, None for methods without one.
+        rows_version: of its results. Raised once, at the end of a piece of work by which the same settings give other numbers;
+            datasets of another version are then not continued.
     """
 
     name: str
     crop_size: int = 224
     weights_hash: str | None = None
+    rows_version: int = 1
 
     def __init__(self, head: HeadModel, device: str = "auto"):
         self.device = torch.device(choose_device(device))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from neuface_ray.dataset.commit import read_descriptor
+from neuface_ray.dataset.descriptor import read_descriptor
 from neuface_ray.dataset.publish import delete, publish
 from neuface_ray.dataset.reader import MeshDataset
 from neuface_ray.dataset.schema import TABLES

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 import neuface_ray
 from neuface_ray.dataset.attempts import forget_attempts
-from neuface_ray.dataset.commit import DESCRIPTOR, read_descriptor
+from neuface_ray.dataset.descriptor import DESCRIPTOR, read_descriptor
 from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.reader import MeshDataset
 from neuface_ray.dataset.schema import SCHEMA_VERSION, TABLES, shape_of

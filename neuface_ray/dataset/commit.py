@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import time
 import traceback as tracebacks
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from neuface_ray.dataset.attempts import begin_attempt, count_attempts, end_attempts
+from neuface_ray.dataset.descriptor import claim
 from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
-from neuface_ray.dataset.schema import COMMITTED, QUARANTINED, SCHEMA_VERSION
+from neuface_ray.dataset.schema import COMMITTED, QUARANTINED
 from neuface_ray.dataset.snapshot import Snapshot, part_outcomes, read_snapshot, snapshot_numbers
 from neuface_ray.dataset.staged import (
     Outcome,
@@ -26,9 +25,6 @@ from neuface_ray.dataset.staged import (
 from neuface_ray.dataset.storage import OutputError, Store, open_store
 from neuface_ray.errors import DataError, NeufaceError, UsageError
 from neuface_ray.types import Segment
-
-DESCRIPTOR = "dataset.json"
-_COMPARED = ("schema_version", "annotator", "head_model", "code_version", "seed", "model_hashes", "config")
 
 
 @dataclass
@@ -50,14 +46,18 @@ class Output:
     _known: tuple[int, dict[str, Outcome]] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, path: str, provenance: Provenance, on_change: str = "refuse") -> Output:
+    def open(
+        cls, path: str, provenance: Provenance, on_change: str = "refuse", former: Mapping[str, Any] | None = None
+    ) -> Output:
         """Open ``path`` for writing, or make it. The same command on the same path continues.
 
         Args:
             path: folder or URL; provenance: what the rows will be made with.
-            on_change: what to do if the rows that are there were made with another configuration, head model, annotator,
-                code or schema version: ``refuse`` (UsageError that shows the differences) or ``new_version`` (write to
-                ``PATH.v2``, or the first ``PATH.vN`` that is new or agrees; ``output.path`` says which).
+            on_change: what to do if the rows that are there were made with other settings, another head model or annotator,
+                or by a version that gave other results: ``refuse`` (UsageError that shows the differences) or
+                ``new_version`` (write to ``PATH.v2``, or the first ``PATH.vN`` that is new or agrees; ``output.path`` says
+                which).
+            former: what keys of ``provenance.config`` stood for before they existed (``neuface_ray.config.former_settings``).
 
         Raises UsageError if it cannot be written or holds other rows.
         """
@@ -67,7 +67,7 @@ class Output:
         while True:
             store = open_store(base if version == 1 else f"{base}.v{version}")
             store.open_for_writing()
-            differences = _claim(store, provenance)
+            differences = claim(store, provenance, former or {})
             if not differences:
                 return cls(store, provenance)
             if on_change == "refuse":
@@ -206,41 +206,6 @@ class Output:
         from neuface_ray.dataset.card import finalise
 
         return finalise(self.store)
-
-
-def read_descriptor(store: Store) -> dict[str, Any]:
-    """``dataset.json``. Raises UsageError if there is none or it cannot be read."""
-    try:
-        return json.loads(store.read(DESCRIPTOR))
-    except FileNotFoundError as error:
-        raise UsageError(f"{store.root} is not a dataset: it has no {DESCRIPTOR}") from error
-    except ValueError as error:
-        raise UsageError(f"{store.root}/{DESCRIPTOR} is damaged ({error}); `python -m neuface_ray.dataset verify`") from error
-
-
-def _claim(store: Store, provenance: Provenance) -> list[str]:
-    """Make the descriptor if there is none; else the differences between what made the rows and what would make new ones."""
-    wanted = {
-        "schema_version": SCHEMA_VERSION,
-        "annotator": provenance.annotator,
-        "head_model": provenance.head_model,
-        "code_version": provenance.code_version,
-        "seed": provenance.seed,
-        "model_hashes": provenance.model_hashes,
-        "config_hash": provenance.config_hash,
-        "config": json.loads(json.dumps(provenance.config)),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    if not store.exists(DESCRIPTOR):
-        store.create(DESCRIPTOR, json.dumps(wanted, indent=2).encode())
-    found = read_descriptor(store)
-    return [line for key in _COMPARED for line in _differences(key, found.get(key), wanted[key])]
-
-
-def _differences(key: str, old: Any, new: Any) -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [line for k in sorted(old.keys() | new.keys()) for line in _differences(f"{key}.{k}", old.get(k), new.get(k))]
-    return [] if old == new else [f"{key}: {old!r} there, {new!r} now"]
 
 
 def _concatenated(segment: Segment, clips: Iterable[Rows]) -> Rows:

@@ -13,7 +13,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from neuface_ray.dataset.arrays import to_arrays
-from neuface_ray.dataset.commit import read_descriptor
+from neuface_ray.dataset.descriptor import read_descriptor
 from neuface_ray.dataset.schema import TABLES
 from neuface_ray.dataset.snapshot import Part, View, empty, part_outcomes, read_view
 from neuface_ray.dataset.staged import read_staged

@@ -20,18 +20,24 @@ from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, 
 
 Rows = dict[str, pa.Table]
 
+ROWS_VERSION = 1
+"""Version of the rows as far as the media, gate and head code goes that all methods share. Raised once, at the end of a piece
+of work by which the same settings give other rows; datasets of another version are then not continued. A method's own is
+``Annotator.rows_version``."""
+
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who made the rows, and from what; equal provenance (but for ``run_id``) means equal rows.
+    """Who made the rows, and from what; equal provenance (but for ``run_id`` and ``code_version``) means equal rows.
 
     Args:
         run_id: of this start of the program; attempts are counted per run.
         annotator: name of the method; head_model: ``name/version/hash``.
         config: the resolved configuration, only keys on which rows depend (no paths, no concurrency); secrets are removed.
-        code_version: of the program, with the commit if known.
+        code_version: of the program, with the commit if known; recorded, never compared.
         model_hashes: sha256 of every model file used, by name.
         seed: of the random numbers.
+        method_version: of the method's results, as ``ROWS_VERSION`` is of the shared code's.
     """
 
     run_id: str
@@ -41,6 +47,7 @@ class Provenance:
     code_version: str = neuface_ray.__version__
     model_hashes: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    method_version: int = 1
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", self.run_id):

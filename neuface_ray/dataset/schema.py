@@ -140,7 +140,11 @@ def _clips(layout: Layout) -> list[pa.Field]:
         _column("run_id", text, "of the run that committed the clip"),
         _column("seed", i64, "of the random numbers"),
         _column("model_hashes", text, "JSON: sha256 of every model file used"),
-        _column("annotator_details", text, "JSON: what else the annotator wants known"),
+        _column(
+            "annotator_details",
+            text,
+            "JSON: versions of libraries, sha256 of the landmark bundle, what else the annotator tells",
+        ),
         _column("source_uris", texts, "one per view, without credentials"),
         _column("source_hashes", texts, "sha256 of each view's source bytes"),
         _column("licence", text, "of the source, from the manifest"),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neuface_ray.dataset.accounts import check_tables
-from neuface_ray.dataset.commit import DESCRIPTOR, read_descriptor
+from neuface_ray.dataset.descriptor import DESCRIPTOR, read_descriptor
 from neuface_ray.dataset.publish import collect, publish
 from neuface_ray.dataset.rebuild import rebuild_snapshot, snapshot_without
 from neuface_ray.dataset.schema import SCHEMA_VERSION, TABLES

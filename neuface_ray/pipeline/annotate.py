@@ -50,7 +50,8 @@ def run(config: AnnotateConfig) -> Summary:
     if config.media.detector == "fan":
         Fan(config.media.fan_weights)  # what is wrong with its file is said before anything is started
     segments = plan(config.input, bench.media)
-    output = Output.open(config.output, provenance(config, bench, new_run_id()), config.on_change)
+    made_with, former = provenance(config, bench, new_run_id()), config.former_row_settings()
+    output = Output.open(config.output, made_with, config.on_change, former)
     todo = output.pending(segments, retry_quarantined=config.retry == "quarantined")
     summary = Summary(output.provenance.run_id, output.path, len(segments), len(todo))
     output.store.replace("run.json", summary.as_json())
@@ -185,6 +186,7 @@ def provenance(config: AnnotateConfig, bench: Workbench, run_id: str) -> Provena
         config=config.row_settings(),
         model_hashes={name: value for name, value in hashes.items() if value is not None},
         seed=config.seed,
+        method_version=bench.annotator.rows_version,
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neuface_ray.annotators import AnnotatorConfig
-from neuface_ray.config import REQUIRED
+from neuface_ray.config import REQUIRED, former_settings
+from neuface_ray.dataset.descriptor import without_other_methods
 from neuface_ray.errors import UsageError
 from neuface_ray.media import MediaConfig
 from neuface_ray.pipeline.judge import GateConfig
@@ -45,8 +46,8 @@ class AnnotateConfig:
     retry: str | None = None
     """quarantined: try the segments again that earlier runs gave up."""
     on_change: str = "refuse"
-    """If the output holds rows made with another configuration, model or code version: refuse (and show the difference), or
-    new_version (write to OUTPUT.v2, OUTPUT.v3 ...)."""
+    """If the output holds rows made with other settings or models, or by a version that gave other results: refuse (and show
+    the difference), or new_version (write to OUTPUT.v2, OUTPUT.v3 ...)."""
     max_attempts: int = 3
     """How often a segment is tried when its worker dies or an unexpected error occurs, before it goes to quarantine."""
     clip_timeout_s: float = 1800.0
@@ -74,16 +75,27 @@ class AnnotateConfig:
             raise UsageError(f"max_attempts must be at least 1, got {self.max_attempts}")
 
     def row_settings(self) -> dict[str, Any]:
-        """The part on which rows depend: not where they come from and go to, nor how the work is spread and reported."""
-        names = ("head", "seed", "vertices", "media", "annotator", "gate")
-        settings = {name: value for name, value in asdict(self).items() if name in names}
-        for key in ("limits", "manifest_root", "allow_outside_root"):
-            del settings["media"][key]
-        del settings["annotator"]["device"]
-        return settings
+        """The part on which rows depend: not where they come from and go to, how the work is spread and reported, nor the
+        settings of methods that are not chosen."""
+        return _row_settings(asdict(self))
+
+    def former_row_settings(self) -> dict[str, Any]:
+        """For each key of ``row_settings`` the value that stands for the behaviour before it existed."""
+        former = former_settings(AnnotateConfig)
+        former["annotator"]["name"] = self.annotator.name
+        return _row_settings(former)
 
     def error_budget(self, planned: int) -> float:
         """How many of the ``planned`` segments may go to quarantine before the run stops."""
         if self.max_failed_fraction is None:
             return max(0.5 * planned, 20)
         return self.max_failed_fraction * planned
+
+
+def _row_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    names = ("head", "seed", "vertices", "media", "annotator", "gate")
+    kept = {name: settings[name] for name in names}
+    for key in ("limits", "manifest_root", "allow_outside_root"):
+        del kept["media"][key]
+    del kept["annotator"]["device"]
+    return kept | {"annotator": without_other_methods(kept["annotator"])}

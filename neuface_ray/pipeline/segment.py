@@ -12,9 +12,12 @@ from neuface_ray.annotators import Annotator, build_annotator
 from neuface_ray.evaluation.quality import measure, meshes
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.media import MediaConfig, prepare
+from neuface_ray.media.bundle import landmarker_bundle
+from neuface_ray.media.source import content_hash
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.judge import judge
 from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict
+from neuface_ray.version import library_versions
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Workbench:
         if self.config.vertices and sequence.vertices is None:
             sequence = replace(sequence, vertices=meshes(sequence, self.head).posed)
         seconds = {"annotate": measured - started, "measure": time.perf_counter() - measured}
-        return AnnotatedClip(clip, replace(sequence, seconds=seconds), quality, verdict)
+        details = sequence.provenance | {"libraries": library_versions(), "landmark_bundle": content_hash(landmarker_bundle())}
+        return AnnotatedClip(clip, replace(sequence, seconds=seconds, provenance=details), quality, verdict)
 
 
 def annotate_segment(segment: Segment, config: AnnotateConfig, workbench: Workbench | None = None) -> list[AnnotatedClip]:

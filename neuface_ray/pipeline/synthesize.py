@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neuface_ray.config import REQUIRED
+from neuface_ray.config import REQUIRED, former_settings
 from neuface_ray.dataset.commit import Output
 from neuface_ray.dataset.rows import Provenance, clip_rows
 from neuface_ray.errors import UsageError
@@ -38,6 +38,8 @@ from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, 
 from neuface_ray.synthesis.shards import SHARD_SIZE, is_there, shard_path, write_shard
 
 IMAGES = "images"
+VIDEOS_VERSION = 1
+"""Of what the same settings draw, as ``Annotator.rows_version`` is of a method's results."""
 
 
 @dataclass
@@ -173,14 +175,20 @@ def _make_shard(number: int, config: SynthesizeConfig) -> int:
 
 
 def _videos(config: SynthesizeConfig) -> Iterator[int]:
-    settings = {name: value for name, value in asdict(config).items() if name not in ("output", "count", "ray")}
-    provenance = Provenance(new_run_id(), "truth", load_head(config.head).id, settings, seed=config.seed)
-    output = Output.open(config.output, provenance)
+    settings, former = (_row_settings(each) for each in (asdict(config), former_settings(SynthesizeConfig)))
+    provenance = Provenance(
+        new_run_id(), "truth", load_head(config.head).id, settings, seed=config.seed, method_version=VIDEOS_VERSION
+    )
+    output = Output.open(config.output, provenance, former=former)
     options = config.sequence_options()
     segments = {segment_of(options, config.seed, index).segment_id: index for index in range(config.count)}
     pending = output.pending([segment_of(options, config.seed, index) for index in segments.values()])
     yield from _spread([segments[segment.segment_id] for segment in pending], _make_video, config, pickle.dumps(output))
     output.finalise()
+
+
+def _row_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in ("output", "count", "ray")}
 
 
 def _make_video(index: int, config: SynthesizeConfig, output_bytes: bytes) -> int:

@@ -7,8 +7,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from neuface_ray.config import REQUIRED
+from neuface_ray.config import REQUIRED, former_settings
 from neuface_ray.errors import UsageError
+from neuface_ray.training.recipe import RECIPES
 from neuface_ray.training.recipes.glvd import GlvdConfig
 from neuface_ray.training.recipes.heatmap import HeatmapConfig
 from neuface_ray.training.recipes.lvd import DescentConfig
@@ -102,10 +103,18 @@ class TrainConfig:
             raise UsageError(f"cluster.workers must be at least 1, got {self.cluster.workers}")
 
     def result_settings(self) -> dict[str, Any]:
-        """The part that the result depends on: not where it goes, where it runs, nor how often it is reported."""
+        """The part that the result depends on: not where it goes, where it runs, how often it is reported, nor the settings of
+        recipes that are not chosen."""
+        return self._result_settings(asdict(self))
+
+    def former_result_settings(self) -> dict[str, Any]:
+        """For each key of ``result_settings`` the value that stands for the behaviour before it existed."""
+        return self._result_settings(former_settings(TrainConfig))
+
+    def _result_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         others = {"output", "cluster", "tensorboard", "log_steps", "checkpoint_steps", "validate_steps", "validation_samples"}
-        unused = {"heatmap", "lvd", "glvd"} - {self.recipe}
-        return {name: value for name, value in asdict(self).items() if name not in others | unused}
+        unused = RECIPES.keys() - {self.recipe}
+        return {name: value for name, value in settings.items() if name not in others | unused}
 
     @property
     def hash(self) -> str:

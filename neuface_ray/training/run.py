@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import neuface_ray
+from neuface_ray.config import complete, differing
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.pipeline.session import ray_session
+from neuface_ray.renamed import translate
 from neuface_ray.training.card import write_card
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.data import Split, Stream, split
@@ -104,10 +106,9 @@ def for_workers(config: TrainConfig) -> TrainConfig:
 def _check_folder(folder: Path, config: TrainConfig) -> None:
     """The output folder must be new, empty, or belong to the same training."""
     settings = folder / SETTINGS
-    ours = config.result_settings()
     if settings.is_file():
-        theirs = json.loads(settings.read_text())
-        different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        theirs = complete(translate(json.loads(settings.read_text())), config.former_result_settings())
+        different = differing(theirs, config.result_settings())
         if different:
             raise UsageError(
                 f"{folder} belongs to another training (it differs in {', '.join(different)}). Choose another output; to start "

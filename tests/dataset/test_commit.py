@@ -112,8 +112,9 @@ def test_repeated_clip_ids_are_refused(tmp_path):
     [
         ({"config": {"fit": {"steps": 20}}}, "config.fit.steps: 10 there, 20 now"),
         ({"head_model": "other/1/2"}, "head_model: 'test_head/1/0123456789ab' there, 'other/1/2' now"),
-        ({"code_version": "9"}, "code_version"),
-        ({"model_hashes": {"encoder": "ab"}}, "model_hashes.encoder: None there, 'ab' now"),
+        ({"annotator": "other"}, "annotator: 'direct' there, 'other' now"),
+        ({"method_version": 2}, "made by an earlier version of the method direct: its results changed"),
+        ({"model_hashes": {"encoder": "ab"}}, "model_hashes.encoder: absent there, 'ab' now"),
         ({"seed": 1}, "seed: 0 there, 1 now"),
     ],
 )

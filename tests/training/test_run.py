@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,28 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, single_views, head):
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty and holds no training"):
         run(load(TrainConfig, None, [*TINY, f"data=[{single_views}]", f"output={tmp_path / 'full'}"]))
+
+
+def test_a_training_is_continued_with_the_settings_that_it_was_made_with(tmp_path):
+    """``finished`` has the settings file that the first released version writes; its summary's figures are invented."""
+    shutil.copytree(Path(__file__).parent / "finished", tmp_path / "out")
+    settings = ["recipe=heatmap", "data=[faces]", f"output={tmp_path / 'out'}", "steps=40"]
+    config = load(TrainConfig, None, settings)
+    assert run(config).config_hash == config.hash
+    assert run(load(TrainConfig, None, [*settings, "glvd.keypoint_weight=8", "lvd.canonical=false", "log_steps=1"])).steps == 40
+    with pytest.raises(UsageError, match=r"differs in heatmap\.width, steps\)"):
+        run(load(TrainConfig, None, [*settings, "heatmap.width=8", "steps=41"]))
+
+    stored = json.loads((tmp_path / "out" / "config.json").read_text())
+    del stored["heatmap"]["width"], stored["ema"]
+    (tmp_path / "out" / "config.json").write_text(json.dumps(stored))
+    assert run(config).steps == 40
+    with pytest.raises(UsageError, match=r"differs in ema, heatmap\.width\)"):
+        run(load(TrainConfig, None, [*settings, "heatmap.width=8", "ema=0"]))
+
+    (tmp_path / "out" / "config.json").write_text(json.dumps(stored | {"removed": 1}))
+    with pytest.raises(UsageError, match=r"differs in removed\)"):
+        run(config)
 
 
 def test_the_reason_of_a_failure_is_found_in_what_ray_wraps_around_it():

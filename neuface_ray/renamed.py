@@ -1,0 +1,67 @@
+"""What has been renamed: the one table by which old datasets, trainings and configurations are read under the present names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neuface_ray.errors import UsageError
+
+METHODS: dict[str, str] = {}
+"""Methods: former name -> present name."""
+
+KEYS: dict[str, str | None] = {}
+"""Keys and sections by their dotted names: former -> present; None: removed because it had no effect."""
+
+VALUES: dict[str, dict[str, str]] = {"annotator.name": METHODS, "recipe": METHODS}
+"""Values that have been renamed: present name of the key -> former value -> present value."""
+
+
+def present_name(name: str, keys: Mapping[str, str | None] = KEYS) -> str | None:
+    """The present dotted name of the key ``name``; None if it was removed because it had no effect.
+
+    The longest renamed prefix counts, and what it leads to may have been renamed again; each line of ``keys`` is used once.
+    """
+    unused = dict(keys)
+    while True:
+        parts = name.split(".")
+        prefixes = (".".join(parts[:depth]) for depth in range(len(parts), 0, -1))
+        prefix = next((prefix for prefix in prefixes if prefix in unused), None)
+        if prefix is None:
+            return name
+        present = unused.pop(prefix)
+        if present is None:
+            return None
+        name = present + name.removeprefix(prefix)
+
+
+def translate(
+    settings: Mapping[str, Any],
+    keys: Mapping[str, str | None] = KEYS,
+    values: Mapping[str, Mapping[str, str]] = VALUES,
+) -> dict[str, Any]:
+    """Nested ``settings`` under their present names and with the present names of values.
+
+    Raises UsageError if a key is set under its former and its present name.
+    """
+    translated: dict[str, Any] = {}
+    for name, value in _flatten(settings, ""):
+        present = present_name(name, keys)
+        if present is None:
+            continue
+        *sections, last = present.split(".")
+        section = translated
+        for part in sections:
+            section = section.setdefault(part, {})
+        if last in section:
+            raise UsageError(f"{present} is set twice, also under a former name; set {present} alone")
+        section[last] = values.get(present, {}).get(value, value) if isinstance(value, str) else value
+    return translated
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for part, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{part}.")
+        else:
+            yield f"{prefix}{part}", value
