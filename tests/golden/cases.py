@@ -1,0 +1,403 @@
+"""What the golden values are values of: one function per item, each of which returns named arrays.
+
+They are computed in one thread on the CPU, from fixed seeds, with the packaged weights and the clip of `tests.golden.clip`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jobs.evaluate import main as evaluate
+from neuface_ray.annotators import AnnotatorConfig, build_annotator
+from neuface_ray.annotators.encoder import EncoderConfig, NeufaceAnnotatorConfig
+from neuface_ray.annotators.vertex_descent import DescentAnnotatorConfig
+from neuface_ray.claims import glvd_rules, rules
+from neuface_ray.claims.findings import Claim
+from neuface_ray.evaluation.quality import measure, meshes
+from neuface_ray.fitting.direct import DirectFitConfig, prior_terms
+from neuface_ray.fitting.neuface import NeufaceConfig
+from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.networks.weights import load_encoder
+from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.faces import FaceOptions, make_face
+from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
+from neuface_ray.training import encoder as encoder_script
+from neuface_ray.training.config import TrainConfig
+from neuface_ray.training.encoder_augment import augment
+from neuface_ray.training.encoder_losses import FaceTargets, LossWeights, accuracy, losses
+from neuface_ray.training.loop import Average, Learner, _update, validate
+from neuface_ray.training.recipe import Recipe, Step, build_recipe
+from neuface_ray.training.recipes.glvd import GlvdConfig
+from neuface_ray.training.recipes.lvd import DescentConfig
+from neuface_ray.types import MeshSequence
+from tests.claims import test_glvd_rules, test_rules
+from tests.golden.clip import FRAMES, load_clip, load_visible
+
+Arrays = dict[str, np.ndarray]
+CPU = torch.device("cpu")
+LABELS = ("shape", "expression", "pose", "camera")
+SAMPLED = (0, 2, 5)
+"""Frames that make a batch of training; in the second of them a view has no face."""
+
+
+@cache
+def head() -> HeadModel:
+    return load_head()
+
+
+@cache
+def stage() -> Stage:
+    return Stage(head())
+
+
+def compute(name: str) -> Arrays:
+    """The arrays of one item of ``CASES``, whatever ran before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    try:
+        return {key: np.asarray(value) for key, value in CASES[name]().items()}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def annotation(config: AnnotatorConfig, calibrated: bool = False) -> Arrays:
+    """What an annotator says about the clip: its arrays, and its metrics as scalars."""
+    config.device = "cpu"
+    found = build_annotator(config, head()).annotate(load_clip(head(), calibrated)[0])
+    names = (*LABELS, "translation", "vertices", "valid")
+    arrays = {name: getattr(found, name) for name in names if getattr(found, name) is not None}
+    return arrays | {f"metric {name}": np.float64(value) for name, value in found.metrics.items()}
+
+
+def neuface(**changes: object) -> Arrays:
+    return annotation(AnnotatorConfig("neuface", neuface=NeufaceAnnotatorConfig(fit=NeufaceConfig(**changes))))
+
+
+def neuface_fit() -> Arrays:
+    """The default settings, ten passes."""
+    return neuface(passes=10)
+
+
+def neuface_whole_network() -> Arrays:
+    """All stages move, in micro-batches that do not divide the clip."""
+    lowest = load_encoder("compact", None, "encoder").stages[0]
+    return neuface(passes=3, moves_from=lowest, lr=1e-4, micro_batch=5)
+
+
+def neuface_chunks() -> Arrays:
+    """A clip longer than a chunk."""
+    return neuface(passes=3, chunk_frames=4, chunk_overlap=1)
+
+
+def neuface_released() -> Arrays:
+    """The paper's weights, with what its released code does differently."""
+    weights = ObjectiveConfig(landmark=10.0, temporal=100.0, view=200.0, fidelity="released")
+    return neuface(passes=3, objective=weights, shape_prior=0.0, expression_prior=0.0, anneal=False)
+
+
+def direct_fit() -> Arrays:
+    """A short direct fit, and its meshes."""
+    return directly(False)
+
+
+def direct_fit_calibrated() -> Arrays:
+    """The same where the cameras are known."""
+    return directly(True)
+
+
+def directly(calibrated: bool) -> Arrays:
+    config = AnnotatorConfig("flame_fitting", flame_fitting=DirectFitConfig(pose_steps=8, steps=15))
+    found = annotation(config, calibrated)
+    sequence = MeshSequence("golden", "", head().id, **{name: found[name] for name in (*LABELS, "valid")})
+    return found | {"vertices": meshes(sequence, head()).posed}
+
+
+def objective() -> Arrays:
+    """Every term of the objectives, and the gradients of their sums, at a disturbed truth; the priors of direct fitting."""
+    found = {}
+    configs = {"neuface": NeufaceConfig().objective, "direct": DirectFitConfig().objective}
+    configs["released"] = ObjectiveConfig(fidelity="released")
+    for (name, config), calibrated in itertools.product(configs.items(), (False, True)):
+        clip, truth = load_clip(head(), calibrated)
+        sequence = disturbed(truth)
+        given = {n: torch.from_numpy(getattr(sequence, n)) for n in (*LABELS, "translation")[: 5 if calibrated else 4]}
+        given["shape"] = given["shape"][:1, :1] if config.fidelity == "paper" else given["shape"]
+        given = {n: value.clone().requires_grad_() for n, value in given.items()}
+        terms = Objective(head(), Observations.of(clip, head()), config).terms(Codes(**given), 3)
+        sum(terms.values()).backward()
+        label = f"{name}{' calibrated' if calibrated else ''}"
+        found |= {f"{label} {n}": value.detach().numpy() for n, value in terms.items()}
+        found |= {f"{label} gradient of {n}": v.grad.numpy() for n, v in given.items() if v.grad is not None}
+    unknown = {n: given[n].detach() for n in ("shape", "expression")} | {"joints": torch.full((FRAMES, 1, 12), 0.1)}
+    priors = prior_terms(unknown, 0.9 * unknown["expression"], DirectFitConfig())
+    return found | {f"prior {n}": value.numpy() for n, value in priors.items()}
+
+
+def encoder_answer() -> Arrays:
+    """With one identity for the clip, and the identity of every picture."""
+    shared = annotation(AnnotatorConfig("encoder"))
+    own = annotation(AnnotatorConfig("encoder", encoder=EncoderConfig(share_identity=False)))
+    return shared | {"own shape": own["shape"]}
+
+
+def lvd_steps() -> Arrays:
+    return annotation(AnnotatorConfig("lvd", lvd=DescentAnnotatorConfig(steps=2)))
+
+
+def glvd_steps() -> Arrays:
+    return annotation(AnnotatorConfig("glvd", glvd=DescentAnnotatorConfig(steps=2)))
+
+
+def glvd_steps_calibrated() -> Arrays:
+    """Each view by itself, in small batches."""
+    config = DescentAnnotatorConfig(steps=2, fuse_views=False, batch=4)
+    return annotation(AnnotatorConfig("glvd", glvd=config), True)
+
+
+def batch_of_clip(columns: Sequence[str]) -> dict[str, Tensor]:
+    """Some frames of the clip as the training loop hands them to a recipe."""
+    clip, truth = load_clip(head())
+    frames = list(SAMPLED)
+    given = {name: getattr(truth, name) for name in LABELS} | {"landmarks": clip.landmarks}
+    arrays = {name: given[name][frames] for name in columns}
+    arrays |= {"image": clip.crops[frames].transpose(0, 1, 3, 4, 2), "view_valid": clip.valid[frames]}
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+
+
+def terms_of_recipe(recipe: Recipe, batch: dict[str, Tensor], progress: float) -> Arrays:
+    """The loss terms of an untrained network."""
+    torch.manual_seed(0)
+    terms = recipe.losses(recipe.build().train(), batch, Step(progress, torch.Generator().manual_seed(1)))
+    return {f"{name} at {progress}": value.detach().numpy() for name, value in terms.items()}
+
+
+def training(config: TrainConfig, columns: Sequence[str]) -> Arrays:
+    """Two steps from random weights, and the scores of the packaged ones."""
+    recipe = build_recipe(config, head())
+    batch = batch_of_clip(columns)
+    torch.manual_seed(config.seed)
+    network = recipe.build().train()
+    average = Average(network, config.ema)
+    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], betas=(0.5, 0.999), fused=True)
+    learner, found = Learner(recipe, network), {}
+    for step in range(config.steps):
+        terms = _update(learner, optimiser, batch, step, config, 0, CPU)
+        average.update(network, step)
+        found |= {f"step {step} {name}": value.detach().numpy().copy() for name, value in terms.items()}
+    found["weights"] = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
+    found["averaged weights"] = torch.cat([p.flatten() for p in average.network.parameters()]).numpy()
+    packaged = recipe.build().eval()
+    recipe.load(packaged, Path(__file__).parents[2] / "neuface_ray" / "assets" / f"{config.recipe}.safetensors")
+    samples = [{name: value[i].numpy() for name, value in batch.items()} for i in range(len(SAMPLED))]
+    scores = validate(recipe, packaged, samples, 2, CPU)
+    return found | {f"score {name}": np.float64(value) for name, value in scores.items()}
+
+
+def two_steps(recipe: str, **sections: object) -> TrainConfig:
+    return TrainConfig(recipe, "none", steps=2, warmup_steps=1, **sections)
+
+
+def heatmap_training() -> Arrays:
+    return training(two_steps("heatmap"), ("landmarks",))
+
+
+def lvd_training() -> Arrays:
+    config = two_steps("lvd", lvd=DescentConfig(views=2, one_view=0.0))
+    first = replace(config, lvd=DescentConfig(views=2, sdf=0.5, mask=True, canonical=True))
+    begun = terms_of_recipe(build_recipe(first, head()), batch_of_clip(LABELS), 0.2)
+    return training(config, LABELS) | begun
+
+
+def glvd_training() -> Arrays:
+    config = two_steps("glvd", glvd=GlvdConfig(views=2, one_view=0.5))
+    other = replace(config, glvd=GlvdConfig(views=2, one_view=0.0, heatmaps="landmarks", relative="distances", keypoints=13))
+    ablated = terms_of_recipe(build_recipe(other, head()), batch_of_clip((*LABELS, "landmarks")), 0.9)
+    return training(config, LABELS) | {f"ablated {name}": value for name, value in ablated.items()}
+
+
+def faces_of_clip() -> tuple[Tensor, FaceTargets]:
+    """The pictures that show a face, but for an odd one, and their truth, as the compact encoder is taught."""
+    clip, truth = load_clip(head())
+    fields = {name: getattr(truth, name) for name in LABELS} | {"landmarks": clip.landmarks, "visible": load_visible()}
+    count = clip.valid.sum() // 2 * 2
+    chosen = {name: torch.from_numpy(value[clip.valid][:count]) for name, value in fields.items()}
+    return torch.from_numpy(clip.crops[clip.valid][:count]).float() / 255, FaceTargets(**chosen)
+
+
+def encoder_losses() -> Arrays:
+    """The compact encoder's loss terms, their sum, the norm of its gradient by parameter, its accuracy; packaged weights."""
+    crops, truth = faces_of_clip()
+    network = load_encoder("compact", None, "encoder").eval()
+    code = network(crops)
+    terms = losses(head(), code, truth, 2)
+    total = sum(getattr(LossWeights(), name) * value for name, value in terms.items())
+    total.backward()
+    gradient = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None])
+    found = {name: value.detach().numpy() for name, value in terms.items()} | {"total": total.detach().numpy()}
+    measured = accuracy(head(), type(code)(*(value.detach() for value in code)), truth)
+    return found | {"gradient": gradient.numpy()} | {f"accuracy {k}": np.float64(v) for k, v in measured.items()}
+
+
+def encoder_augmentation() -> Arrays:
+    """What the compact encoder's training changes in pictures and truth."""
+    torch.manual_seed(1)
+    crops, truth = augment(head(), *faces_of_clip())
+    return {"crops": crops.numpy()} | {name: getattr(truth, name).numpy() for name in (*LABELS, "landmarks", "visible")}
+
+
+def encoder_script_steps() -> Arrays:
+    """Two steps of ``python -m neuface_ray.training.encoder``, from random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = encoder_script.TrainOptions(steps=2, batch=10, group=2)
+        run = encoder_script.Run(head(), options, Path(folder), CPU)
+    found = {}
+    for step in range(2):
+        torch.manual_seed(step)
+        with torch.no_grad():
+            crops, truth = augment(head(), *faces_of_clip())
+        terms = encoder_script.train_step(run, head(), crops, truth, LossWeights())
+        found |= {f"step {step} {name}": np.float64(value) for name, value in terms.items()}
+    for name, network in (("weights", run.network), ("averaged weights", run.average)):
+        found[name] = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
+    return found
+
+
+def figures_of(claims: Sequence[Claim]) -> Arrays:
+    """Whether each claim holds, and the numbers in its figures."""
+    found = {f"{claim.name} passed": np.int64(claim.passed) for claim in claims}
+    numbers = {c.name: [float(n) for n in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", c.figures)] for c in claims}
+    return found | {f"{name} figures": np.array(values) for name, values in numbers.items()}
+
+
+def neuface_criteria() -> Arrays:
+    """N1 to N7, O1 and O2 on rows that pass and on rows that fail some."""
+    good = test_rules.rows()
+    bad = test_rules.rows([(rules.FULL, "nme", 5.2), (rules.FULL, "msi_v", 0.15), (rules.FULL, "lids_kept", 0.5)])
+    found = {}
+    for name, rows in (("good", good), ("bad", bad)):
+        claims = [*rules.paper_claims(rows), *rules.own_claims(rows, test_rules.STRENGTHS)]
+        found |= {f"{name} {key}": value for key, value in figures_of(claims).items()}
+    return found
+
+
+def glvd_criteria() -> Arrays:
+    """G1 to G4."""
+    noisy = test_glvd_rules.noisy
+    speed = [{"method": "glvd", "seconds_per_face": 0.4}, {"method": glvd_rules.PAPER_FORM, "seconds_per_face": 10.0}]
+    found = {}
+    for name, mean in (("good", 4.0), ("bad", 4.7)):
+        rows = test_glvd_rules.rows_of(noisy(5.0, 0), noisy(mean, 1), [(3, noisy(3.9, 2)[:, 0]), (6, noisy(4.4, 3)[:, 0])])
+        curve = np.array([100, 60, 30, 15, 10, 9, 8, 7.5, mean + 3])
+        claims = glvd_rules.claims(rows, {("glvd", 1): curve}, speed)
+        found |= {f"{name} {key}": value for key, value in figures_of(claims).items()}
+    return found
+
+
+def small_evaluation() -> Arrays:
+    """The compact encoder and direct fitting on three drawn faces, through the command: claims and tables of its report."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = (
+            "methods=[encoder,flame_fitting]",
+            "synthetic=3",
+            "size=160",
+            "workers=1",
+            "settings.flame_fitting.steps=20",
+        )
+        evaluate(["evaluation=encoder", f"output={folder}", *(f"encoder.{one}" for one in settings)])
+        report = json.loads((Path(folder) / "report.json").read_text())
+    found = {f"{claim['name']} passed": np.int64(claim["passed"]) for claim in report["claims"]}
+    for number, lines in enumerate(report["tables"].values()):
+        for line in lines:
+            values = [value for value in line.values() if isinstance(value, int | float)]
+            words = [value for value in line.values() if isinstance(value, str)]
+            found[f"table {number} {' '.join(words)}"] = np.array(values, np.float64)
+    return found
+
+
+def synthetic_face() -> Arrays:
+    """A drawn still of each of two persons."""
+    found = {}
+    for index in (1, 6):
+        face = make_face(stage(), FaceOptions(size=96), 3, index)
+        names = ("image", *LABELS, "landmarks", "visible", "intrinsics", "translation")
+        found |= {f"{index} {name}": getattr(face, name) for name in names}
+    return found
+
+
+def synthetic_sequence() -> Arrays:
+    """Two drawn frames of a video in three views."""
+    made = make_sequence(stage(), SequenceOptions(2, views=3, face=FaceOptions(size=64)), 11, 4)
+    names = (*LABELS, "translation")
+    found = {name: getattr(made.truth, name) for name in names} | {"visible": made.visible}
+    return found | {name: getattr(made.clip, name) for name in ("crops", "landmarks", "crop_to_image", "face_px")}
+
+
+def disturbed(truth: MeshSequence) -> MeshSequence:
+    """The truth, and a little more or less of everything from frame to frame and view to view."""
+    waves = np.sin(1 + np.arange(truth.valid.size) * 2.4).reshape(*truth.valid.shape, 1).astype(np.float32)
+    return replace(
+        truth,
+        shape=truth.shape + 0.3 * waves,
+        expression=np.clip(truth.expression + 0.1 * waves, 0, 1),
+        pose=truth.pose + 0.02 * waves,
+        translation=None if truth.translation is None else truth.translation + 0.002 * waves,
+    )
+
+
+def quality() -> Arrays:
+    """NME, MSI, CVD and what else a clip is judged by, of a disturbed truth; of parameters, of vertices and calibrated."""
+    wrong = disturbed(load_clip(head())[1])
+    measured = measured_of(wrong)
+    by_vertices = replace(wrong, vertices=meshes(wrong, head()).posed)
+    found = {f"parameters {name}": value for name, value in measured.items()}
+    found |= {f"vertices {name}": value for name, value in measured_of(by_vertices).items()}
+    calibrated = disturbed(load_clip(head(), True)[1])
+    return found | {f"calibrated {name}": value for name, value in measured_of(calibrated, True).items()}
+
+
+def measured_of(sequence: MeshSequence, calibrated: bool = False) -> Arrays:
+    clip, _ = load_clip(head(), calibrated)
+    return {name: np.asarray(value, np.float64) for name, value in vars(measure(clip, sequence, head())).items()}
+
+
+CASES: dict[str, Callable[[], Arrays]] = {
+    case.__name__: case
+    for case in (
+        neuface_fit,
+        neuface_whole_network,
+        neuface_chunks,
+        neuface_released,
+        objective,
+        direct_fit,
+        direct_fit_calibrated,
+        encoder_answer,
+        lvd_steps,
+        glvd_steps,
+        glvd_steps_calibrated,
+        heatmap_training,
+        lvd_training,
+        glvd_training,
+        encoder_losses,
+        encoder_augmentation,
+        encoder_script_steps,
+        neuface_criteria,
+        glvd_criteria,
+        small_evaluation,
+        synthetic_face,
+        synthetic_sequence,
+        quality,
+    )
+}
