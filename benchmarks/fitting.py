@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neuface_ray.annotators import AnnotatorConfig, build_annotator
 from neuface_ray.config import load
-from neuface_ray.evaluation import metrics, tables
-from neuface_ray.evaluation.landmarks import annotated, projected
-from neuface_ray.evaluation.quality import measure, reference_landmarks
+from neuface_ray.evaluation import tables
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig, plan, prepare
+from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
+from neuface_ray.metrics import annotation as metrics
+from neuface_ray.metrics.clip_quality import measure, reference_landmarks
+from neuface_ray.metrics.landmarks import annotated, projected
 from neuface_ray.types import FaceClip, MeshSequence
 
 

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from neuface_ray.claims import methods, neuface, rules
-from neuface_ray.claims.pool import call_all
-from neuface_ray.claims.run import EvaluateConfig
 from neuface_ray.config import load
 from neuface_ray.evaluation import tables
-from neuface_ray.networks.weights import load_encoder
+from neuface_ray.evaluation.neuface import criteria as rules
+from neuface_ray.evaluation.neuface import experiment as neuface
+from neuface_ray.evaluation.neuface import variants as methods
+from neuface_ray.evaluation.run import EvaluateConfig
+from neuface_ray.methods.encoder.weights import load_encoder
+from neuface_ray.pipeline.parallel_map import call_all
 
 MEASURED = {
     "NME %": "nme",

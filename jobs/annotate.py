@@ -18,7 +18,7 @@ from neuface_ray.config import from_command_line
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.pipeline.annotate import run
 from neuface_ray.pipeline.config import AnnotateConfig
-from neuface_ray.pipeline.report import ReportConfig, draw
+from neuface_ray.visualization.report import ReportConfig, draw
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

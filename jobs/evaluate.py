@@ -14,9 +14,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from neuface_ray.claims.run import EvaluateConfig, run
 from neuface_ray.config import from_command_line
 from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.evaluation.run import EvaluateConfig, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ os.environ.update(
 )
 os.environ.pop("RAY_ADDRESS", None)
 
+from functools import partial
 from pathlib import Path
 
 import av
@@ -81,6 +82,38 @@ def tiny_dataset(tiny_video, tmp_path_factory) -> Path:
         assert commit(output, segment, annotate_segment(segment, config, bench))
     output.finalise()
     return folder
+
+
+@pytest.fixture(scope="session")
+def head():
+    """The packaged open head."""
+    from neuface_ray.heads import load_head
+
+    return load_head()
+
+
+@pytest.fixture(scope="session")
+def make(head):
+    """Makes a clip and its annotation; see `make_clip`."""
+    from tests.metrics.clips import make_clip
+
+    return partial(make_clip, head)
+
+
+@pytest.fixture(scope="session")
+def single_views(head, tmp_path_factory):
+    """Five people, two frames, one view."""
+    from tests.training.made import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("single"), head, people=5)
+
+
+@pytest.fixture(scope="session")
+def three_views(head, tmp_path_factory):
+    """Two people, two frames, three views."""
+    from tests.training.made import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("three"), head, people=2, views=3)
 
 
 def write_video(path: Path, frames: list[np.ndarray], fps: int = 25) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neuface_ray.dataset.accounts import check_tables
+from neuface_ray.dataset.consistency import check_tables
 from neuface_ray.dataset.descriptor import DESCRIPTOR, read_descriptor
 from neuface_ray.dataset.publish import collect, publish
 from neuface_ray.dataset.rebuild import rebuild_snapshot, snapshot_without

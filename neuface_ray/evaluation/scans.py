@@ -17,7 +17,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from neuface_ray.errors import DataError, UsageError
-from neuface_ray.evaluation import alignment as align
+from neuface_ray.geometry import alignment as align
 from neuface_ray.geometry import render
 from neuface_ray.geometry.rays import HeadCamera, RayCaster, WeakCamera, crop_to_pixels
 from neuface_ray.geometry.visibility import visible_points

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from neuface_ray.heads.file import load_open_head
 from neuface_ray.heads.model import HeadModel
-from neuface_ray.heads.open_head import load_open_head
 
 
 def load_head(spec: str | Path = "open_head", **options) -> HeadModel:

@@ -28,9 +28,9 @@ from neuface_ray.media.fan import Fan
 from neuface_ray.pipeline.config import AnnotateConfig, RayConfig
 from neuface_ray.pipeline.progress import Progress
 from neuface_ray.pipeline.segment import Workbench
-from neuface_ray.pipeline.session import ray_session
 from neuface_ray.pipeline.summary import Summary, new_run_id
 from neuface_ray.pipeline.work import Job, Ledger, annotate_and_commit, prepare_segment
+from neuface_ray.ray_session import ray_session
 from neuface_ray.types import Segment
 
 SEGMENTS_PER_GRAPH = 5000

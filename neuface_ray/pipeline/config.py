@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from neuface_ray.annotators import AnnotatorConfig
 from neuface_ray.config import REQUIRED, former_settings
 from neuface_ray.dataset.descriptor import without_other_methods
 from neuface_ray.errors import UsageError
 from neuface_ray.media import MediaConfig
-from neuface_ray.pipeline.judge import GateConfig
+from neuface_ray.methods.registry import AnnotatorConfig
+from neuface_ray.metrics.quality_gate import GateConfig
 
 
 @dataclass

@@ -19,7 +19,7 @@ from neuface_ray.dataset.rows import clip_rows
 from neuface_ray.dataset.storage import OutputError
 from neuface_ray.errors import DataError, NeufaceError, UsageError
 from neuface_ray.media import MediaConfig, prepare
-from neuface_ray.pipeline import watchdog
+from neuface_ray.pipeline import time_limit as watchdog
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.segment import AnnotatedClip, Workbench
 from neuface_ray.types import FaceClip, Segment

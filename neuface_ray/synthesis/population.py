@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from neuface_ray.evaluation.alignment import rigid
+from neuface_ray.geometry.alignment import rigid
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.media.bundle import canonical_face
 

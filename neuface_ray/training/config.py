@@ -9,10 +9,10 @@ from typing import Any
 
 from neuface_ray.config import REQUIRED, former_settings
 from neuface_ray.errors import UsageError
-from neuface_ray.training.recipe import RECIPES
-from neuface_ray.training.recipes.glvd import GlvdConfig
-from neuface_ray.training.recipes.heatmap import HeatmapConfig
-from neuface_ray.training.recipes.lvd import DescentConfig
+from neuface_ray.methods.glvd.recipe import GlvdConfig
+from neuface_ray.methods.heatmap.recipe import HeatmapConfig
+from neuface_ray.methods.lvd.recipe import DescentConfig
+from neuface_ray.methods.recipe import RECIPES
 from neuface_ray.training.synthetic import SyntheticConfig
 
 

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from neuface_ray.errors import NeufaceError
 from neuface_ray.heads import load_head
+from neuface_ray.methods.recipe import Recipe, Step, build_recipe
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.data import Split, read_some, stack
-from neuface_ray.training.journal import Journal
-from neuface_ray.training.recipe import Recipe, Step, build_recipe
+from neuface_ray.training.run_log import Journal
 
 STATE, POSITION = "state.pt", "position.json"
 PREFETCHED_BATCHES = 2

@@ -18,13 +18,13 @@ import neuface_ray
 from neuface_ray.config import complete, differing
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.pipeline.session import ray_session
+from neuface_ray.methods.recipe import Recipe, build_recipe
+from neuface_ray.ray_session import ray_session
 from neuface_ray.renamed import translate
-from neuface_ray.training.card import write_card
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.data import Split, Stream, split
-from neuface_ray.training.journal import progress_line, read_log
-from neuface_ray.training.recipe import Recipe, build_recipe
+from neuface_ray.training.model_card import write_card
+from neuface_ray.training.run_log import progress_line, read_log
 from neuface_ray.training.synthetic import make_faces
 
 SETTINGS, SUMMARY, WEIGHTS, CHECKPOINTS = "config.json", "summary.json", "model.safetensors", "checkpoints"

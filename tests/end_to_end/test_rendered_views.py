@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from neuface_ray.annotators.flame_fitting import FlameFitting
-from neuface_ray.evaluation.metrics import mpve
-from neuface_ray.evaluation.quality import meshes
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
+from neuface_ray.methods.direct_fitting.annotator import FlameFitting
+from neuface_ray.metrics.annotation import mpve
+from neuface_ray.metrics.clip_quality import meshes
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.motion import MotionRange

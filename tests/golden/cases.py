@@ -19,30 +19,32 @@ import torch
 from torch import Tensor
 
 from jobs.evaluate import main as evaluate
-from neuface_ray.annotators import AnnotatorConfig, build_annotator
-from neuface_ray.annotators.encoder import EncoderConfig, NeufaceAnnotatorConfig
-from neuface_ray.annotators.vertex_descent import DescentAnnotatorConfig
-from neuface_ray.claims import glvd_rules, rules
-from neuface_ray.claims.findings import Claim
-from neuface_ray.evaluation.quality import measure, meshes
-from neuface_ray.fitting.direct import DirectFitConfig, prior_terms
-from neuface_ray.fitting.neuface import NeufaceConfig
+from neuface_ray.evaluation.glvd import criteria as glvd_rules
+from neuface_ray.evaluation.neuface import criteria as rules
+from neuface_ray.evaluation.report import Claim
 from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
 from neuface_ray.heads import HeadModel, load_head
-from neuface_ray.networks.weights import load_encoder
+from neuface_ray.methods.direct_fitting.fit import DirectFitConfig, prior_terms
+from neuface_ray.methods.encoder import train as encoder_script
+from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
+from neuface_ray.methods.encoder.augment import augment
+from neuface_ray.methods.encoder.losses import FaceTargets, LossWeights, accuracy, losses
+from neuface_ray.methods.encoder.weights import load_encoder
+from neuface_ray.methods.glvd.recipe import GlvdConfig
+from neuface_ray.methods.lvd.annotator import DescentAnnotatorConfig
+from neuface_ray.methods.lvd.recipe import DescentConfig
+from neuface_ray.methods.neuface.fit import NeufaceConfig
+from neuface_ray.methods.recipe import Recipe, Step, build_recipe
+from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
+from neuface_ray.metrics.clip_quality import measure, meshes
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
-from neuface_ray.training import encoder as encoder_script
 from neuface_ray.training.config import TrainConfig
-from neuface_ray.training.encoder_augment import augment
-from neuface_ray.training.encoder_losses import FaceTargets, LossWeights, accuracy, losses
 from neuface_ray.training.loop import Average, Learner, _update, validate
-from neuface_ray.training.recipe import Recipe, Step, build_recipe
-from neuface_ray.training.recipes.glvd import GlvdConfig
-from neuface_ray.training.recipes.lvd import DescentConfig
 from neuface_ray.types import MeshSequence
-from tests.claims import test_glvd_rules, test_rules
+from tests.evaluation.glvd import test_criteria as test_glvd_rules
+from tests.evaluation.neuface import test_criteria as test_rules
 from tests.golden.clip import FRAMES, load_clip, load_visible
 
 Arrays = dict[str, np.ndarray]
@@ -259,7 +261,7 @@ def encoder_augmentation() -> Arrays:
 
 
 def encoder_script_steps() -> Arrays:
-    """Two steps of ``python -m neuface_ray.training.encoder``, from random weights."""
+    """Two steps of ``python -m neuface_ray.methods.encoder.train``, from random weights."""
     with tempfile.TemporaryDirectory() as folder:
         options = encoder_script.TrainOptions(steps=2, batch=10, group=2)
         run = encoder_script.Run(head(), options, Path(folder), CPU)

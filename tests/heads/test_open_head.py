@@ -8,7 +8,7 @@ from neuface_ray.errors import ModelFileError
 from neuface_ray.geometry.mesh import face_normals, unique_edges, vertex_normals
 from neuface_ray.heads import ARKIT_NAMES, load_head
 from neuface_ray.heads.build.contour import mirror_68
-from neuface_ray.heads.open_head import save_head
+from neuface_ray.heads.file import save_head
 
 LEFT_EYE = {"outer": 263, "inner": 362, "upper": 386, "lower": 374}
 RIGHT_EYE = {"outer": 33, "inner": 133, "upper": 159, "lower": 145}

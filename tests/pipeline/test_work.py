@@ -11,7 +11,7 @@ from neuface_ray.config import load
 from neuface_ray.dataset import Output, OutputError, Provenance
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.pipeline.config import AnnotateConfig
-from neuface_ray.pipeline.watchdog import forget
+from neuface_ray.pipeline.time_limit import forget
 from neuface_ray.pipeline.work import Job, attempt
 from neuface_ray.types import Segment, View
 
@@ -108,7 +108,7 @@ def test_attempts_of_another_run_do_not_count(job):
 
 
 def test_a_segment_that_exceeded_the_time_limit_is_given_up_at_once(job):
-    from neuface_ray.pipeline import watchdog
+    from neuface_ray.pipeline import time_limit as watchdog
 
     name = f"{job.output.provenance.run_id}-{SEGMENT.segment_id}-annotate"
     watchdog._trace_file(name).write_text("Timeout (0:00:05)!\nThread ...\n")

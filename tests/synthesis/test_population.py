@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neuface_ray.errors import ModelFileError
-from neuface_ray.evaluation.alignment import rigid
+from neuface_ray.geometry.alignment import rigid
 from neuface_ray.heads import load_head
 from neuface_ray.media import bundle
 from neuface_ray.media.bundle import canonical_face

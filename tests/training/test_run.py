@@ -13,12 +13,12 @@ import pytest
 
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
-from neuface_ray.networks.descent_file import load_network
+from neuface_ray.methods.glvd.recipe import GlvdConfig
+from neuface_ray.networks.weight_file import load_network
 from neuface_ray.training.config import TrainConfig
-from neuface_ray.training.journal import read_log
 from neuface_ray.training.loop import learning_rate
-from neuface_ray.training.recipes.glvd import GlvdConfig
 from neuface_ray.training.run import for_workers, run, why
+from neuface_ray.training.run_log import read_log
 
 ROOT = Path(__file__).parents[2]
 TINY = ("recipe=heatmap", "heatmap.crop_size=64", "heatmap.width=16", "batch=4", "shuffle=16", "warmup_steps=1", "log_steps=5")

@@ -1,0 +1,35 @@
+"""Annotation by direct parameter fitting, the baseline that everything else must beat (NeuFace, A.1)."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from neuface_ray.fitting.objective import Observations
+from neuface_ray.heads import HeadModel
+from neuface_ray.methods.annotator import Annotator
+from neuface_ray.methods.direct_fitting.fit import DirectFitConfig, fit_directly
+from neuface_ray.types import FaceClip, MeshSequence
+
+
+class FlameFitting(Annotator):
+    """Fits head parameters to the landmarks of a clip; works for any head model despite its historical name."""
+
+    name = "flame_fitting"
+
+    def __init__(self, head: HeadModel, config: DirectFitConfig | None = None, device: str = "auto"):
+        super().__init__(head, device)
+        self.config = config or DirectFitConfig()
+
+    def annotate(self, clip: FaceClip) -> MeshSequence:
+        """Fits one clip; a fit that ends in numbers that are not finite is marked ``diverged``."""
+        started = time.perf_counter()
+        fit = fit_directly(self.head, Observations.of(clip, self.head, self.device), self.config)
+        finite = all(math.isfinite(value) for value in fit.terms.values())
+        return self.sequence(
+            clip,
+            fit.codes,
+            reasons=() if finite else ("diverged",),
+            metrics={f"loss_{name}": value for name, value in fit.terms.items()},
+            seconds={"fit": time.perf_counter() - started},
+        )

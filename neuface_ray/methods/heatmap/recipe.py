@@ -1,0 +1,72 @@
+"""Training the small network that marks the guiding keypoints in an image, on the landmarks of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuface_ray.heads import HeadModel
+from neuface_ray.methods.augment import AugmentConfig, change_colours, move_images, move_points, random_motion
+from neuface_ray.methods.heatmap.keypoints import SETS, image_keypoints
+from neuface_ray.methods.recipe import Recipe, Step, pixels
+from neuface_ray.networks.hourglass import HeatmapNet, gaussian_heatmaps, heatmap_peaks
+from neuface_ray.networks.weight_file import load_network, save_network
+from neuface_ray.training.sources import Reading
+
+FOREGROUND_WEIGHT = 20.0
+
+
+@dataclass
+class HeatmapConfig:
+    """The heatmap network and its training."""
+
+    keypoints: int = field(default=18, metadata={"help": f"points to mark: {', '.join(map(str, SETS))}"})
+    crop_size: int = field(default=128, metadata={"help": "side of the crops, pixels"})
+    width: int = field(default=64, metadata={"help": "channels of the hourglass"})
+    stacks: int = field(default=1, metadata={"help": "hourglasses"})
+    sigma: float = field(default=0.06, metadata={"help": "standard deviation of the Gaussians, in half crops"})
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+class HeatmapRecipe(Recipe):
+    """Trains a `HeatmapNet`; the score is the mean distance of the peaks from the points, percent of the crop's side."""
+
+    name, score = "heatmap", "distance_percent"
+    settings: HeatmapConfig
+
+    def __init__(self, settings: HeatmapConfig, head: HeadModel):
+        super().__init__(settings, head)
+        self.reading = Reading(("landmarks",), settings.crop_size, 1)
+
+    def build(self) -> nn.Module:
+        return HeatmapNet(self.settings.keypoints, self.settings.width, self.settings.stacks)
+
+    def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+        save_network(module, path, facts)
+
+    def load(self, module: nn.Module, path: Path) -> None:
+        module.load_state_dict(load_network("heatmap", path, "init")[0].state_dict())
+
+    def points(self, batch: dict[str, Tensor]) -> Tensor:
+        """Keypoints (B, K, 2) of the first view, crop coordinates."""
+        landmarks = batch["landmarks"][:, 0]
+        return torch.from_numpy(image_keypoints(landmarks.cpu().numpy(), self.settings.keypoints)).to(landmarks.device)
+
+    def losses(self, module: nn.Module, batch: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+        images, config = pixels(batch)[:, 0], self.settings.augment
+        motion = random_motion((len(images),), config, step.generator)
+        with torch.no_grad():
+            images = move_images(change_colours(images, config.colour, step.generator), motion)
+            points = move_points(self.points(batch), motion)
+        found = module(images).float()
+        wanted = gaussian_heatmaps(points, found.shape[-1], self.settings.sigma)
+        return {"heatmaps": ((1 + FOREGROUND_WEIGHT * wanted) * (found - wanted) ** 2).mean()}
+
+    @torch.no_grad()
+    def scores(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        peaks, _ = heatmap_peaks(module(pixels(batch)[:, 0]).float())
+        return {self.score: 50 * (peaks - self.points(batch)).norm(dim=-1).mean(-1)}

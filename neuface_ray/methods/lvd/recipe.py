@@ -1,0 +1,147 @@
+"""Training Learned Vertex Descent: for random points in space, the clamped way to every vertex (LVD, section 3).
+
+What LVD and GLVD share (samples, points, rollouts, scores) is here; `GlvdRecipe` adds keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuface_ray.geometry.alignment import rigid
+from neuface_ray.geometry.mesh import vertex_normals
+from neuface_ray.heads import HeadModel
+from neuface_ray.methods.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
+from neuface_ray.methods.lvd import network as lvd
+from neuface_ray.methods.lvd.labels import Batch, Targets, head_to_view, locate, typical_place
+from neuface_ray.methods.lvd.network import LIMIT, LVD, PROFILES, Descent, Scene, descent_error, start_cloud, trust_error
+from neuface_ray.methods.lvd.queries import chance, queries, some_of, way_of
+from neuface_ray.methods.lvd.surface import signed_distances, silhouettes
+from neuface_ray.methods.recipe import Recipe, Step, pixels
+from neuface_ray.networks.weight_file import load_network, save_network
+from neuface_ray.training.sources import Reading
+
+LABELS = ("shape", "expression", "pose", "camera")
+SDF_LIMIT = 0.1
+MM = 1000.0
+
+
+@dataclass
+class DescentConfig:
+    """What LVD and GLVD have in common."""
+
+    profile: str = field(default="small", metadata={"help": f"size of the network: {' or '.join(PROFILES)}"})
+    views: int = field(default=1, metadata={"help": "most views in a sample"})
+    one_view: float = field(default=0.6, metadata={"help": "probability that a batch shows only the first view"})
+    canonical: bool = field(default=False, metadata={"help": "descend in the head's frame instead of the first view's"})
+    limit: float = field(default=LIMIT, metadata={"help": "clamp of the displacements, in half crops"})
+    points: int = field(default=128, metadata={"help": "queries per sample, half uniform, half near the surface"})
+    members: int = field(default=256, metadata={"help": "random vertices whose displacements are computed at each step"})
+    near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
+    unroll: float = field(default=1.0, metadata={"help": "weight of the error after real steps; 0: none"})
+    unroll_from: float = field(default=0.1, metadata={"help": "share of the training after which that term begins"})
+    trust: float = field(default=0.02, metadata={"help": "weight of learning how far a view can be trusted"})
+    mask: bool = field(default=False, metadata={"help": "a foreground mask as fourth channel: the label's silhouette, or full"})
+    sdf: float = field(default=0.0, metadata={"help": "share of the training that goes before, on signed distances"})
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+class LvdRecipe(Recipe):
+    """Trains an `LVD`; the score is the vertex error of the face after rigid alignment, mm."""
+
+    name, score = "lvd", "mpve_rigid_face_mm"
+    settings: DescentConfig
+
+    def __init__(self, settings: DescentConfig, head: HeadModel):
+        super().__init__(settings, head)
+        self.reading = Reading(LABELS, PROFILES[settings.profile]["crop_size"], settings.views)
+        self.face = head.regions["face"]
+
+    def build(self) -> nn.Module:
+        config = self.settings
+        module = LVD(self.head.n_vertices, config.profile, config.mask, config.canonical, config.limit)
+        module.vertex_field.begin_at(typical_place(self.head.template, config.canonical))
+        return module
+
+    def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+        save_network(module, path, facts)
+
+    def load(self, module: nn.Module, path: Path) -> None:
+        module.load_state_dict(load_network(self.name, path, "init")[0].state_dict())
+
+    def losses(self, module: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
+        batch = self.views_of_step(batch, step)
+        scene, targets = self.augmented(module, batch, step)
+        if step.progress < self.settings.sdf:
+            points, distance = self.distances(targets.vertices, step)
+            return {"distance": (module.signed_distance(scene, points) - distance).abs().mean()}
+        points = queries(targets.vertices, self.settings.points, self.settings.near, step.generator)
+        members = some_of(self.head.n_vertices, self.settings.members, step.generator)
+        wanted = targets.vertices[:, None, members] - points[:, :, None]
+        terms = {"vertices": descent_error(module.displacements(scene, points, members), wanted, self.settings.limit)}
+        if self.settings.unroll > 0 and step.progress >= self.settings.unroll_from:
+            terms["unroll"] = self.settings.unroll * self.unrolled(module, scene, targets, members, step)
+        return terms
+
+    def unrolled(self, module: nn.Module, scene: Scene, targets: Targets, members: Tensor, step: Step) -> Tensor:
+        """Error of one step from where some real steps have led; only the last one has a gradient."""
+        start = (start_cloud(scene, module.n_vertices)[:, members],)
+        (state,) = way_of(lambda state: (module.step(scene, state[0], members),), start, step.generator)
+        moves, trust = module.own_displacements(scene, state, members)
+        return self.own_error(moves, targets.vertices[:, members] - state, state, trust)
+
+    def own_error(self, moves: Tensor, wanted: Tensor, points: Tensor, trust: Tensor) -> Tensor:
+        """Error of displacements from points (B, M, 3), and where a single view gave them, that of the trust in it."""
+        error = descent_error(moves, wanted, self.settings.limit)
+        if trust.shape[1] > 1 or self.settings.canonical:
+            return error
+        return error + self.settings.trust * trust_error(moves - wanted, points, trust)
+
+    @torch.no_grad()
+    def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        targets = locate(self.head, batch, head_to_view(self.head, batch), self.settings.canonical)
+        scene = module.scene(pixels(batch), targets.to_view, targets.valid)
+        return self.mesh_scores(module.descend(scene), targets)
+
+    def mesh_scores(self, descent: Descent, targets: Targets) -> dict[str, Tensor]:
+        """Vertex errors of the face, mm, with the true scale: after 2, 4, 8 and all steps as it lies, and rigidly aligned."""
+        metres = MM * targets.metres[:, None, None]
+        path, truth = metres * descent.trajectory[:, :, self.face].float(), metres * targets.vertices[:, self.face]
+        errors = (path - truth).norm(dim=-1).mean(-1)
+        scores = {f"mpve_none_face_mm_step_{t}": errors[t] for t in (2, 4, 8)}
+        aligned = rigid(path[-1], truth).apply(path[-1])
+        return scores | {"mpve_none_face_mm": errors[-1], self.score: (aligned - truth).norm(dim=-1).mean(-1)}
+
+    def views_of_step(self, batch: Batch, step: Step) -> Batch:
+        """All views, or with probability ``one_view`` the first alone."""
+        alone = chance(self.settings.one_view, step.generator)
+        return {name: value[:, :1] for name, value in batch.items()} if alone else batch
+
+    def augmented(self, module: nn.Module, batch: Batch, step: Step, **more: Any) -> tuple[Scene, Targets]:
+        """Features and targets of randomly changed pictures; ``more`` inputs of the network are made from the motions."""
+        images, config = pixels(batch), self.settings.augment
+        motion = random_motion(tuple(images.shape[:2]), config, step.generator)
+        with torch.no_grad():
+            images = move_images(change_colours(images, config.colour, step.generator), motion)
+            placed = lvd.compose(motion, head_to_view(self.head, batch))
+            targets = locate(self.head, batch, placed, self.settings.canonical)
+            if self.settings.mask:
+                images = torch.cat([images, self.masks(targets, images.shape[-1], step)], 2)
+        more = {name: make(motion) for name, make in more.items()}
+        return module.scene(images, targets.to_view, targets.valid, **more), targets
+
+    @staticmethod
+    def masks(targets: Targets, size: int, step: Step) -> Tensor:
+        """Silhouettes (B, N, 1, S, S) of the labels; full masks for half of the samples, since none may be known later."""
+        seen = lvd.apply_similarity(targets.to_view, targets.vertices[:, None])[..., :2]
+        full = uniform((len(seen), 1, 1, 1, 1), 0, 1, step.generator) < 0.5
+        return silhouettes(seen * seen.new_tensor([1.0, -1.0]), size).masked_fill(full, 1.0)
+
+    def distances(self, vertices: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Queries (B, points, 3) and their signed distances (B, points) to the mesh."""
+        points = queries(vertices, self.settings.points, self.settings.near, step.generator)
+        return points, signed_distances(points, vertices, vertex_normals(vertices, self.head.faces), SDF_LIMIT)

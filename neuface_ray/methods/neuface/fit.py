@@ -1,0 +1,303 @@
+"""NeuFace: a clip is fitted by moving the weights of an image encoder, not the head parameters themselves (Eq. 1).
+
+Every clip starts from the same checkpoint. Each step is an expectation-maximisation pair: the targets of the temporal and
+the multi-view term are computed from the present predictions, then Adam moves the weights towards them. The objective is
+that of the whole clip; when only upper stages move, the features below them are computed once.
+
+Source: Youwang et al., "NeuFace: Realistic 3D Neural Face Reconstruction from Multi-View Videos", CVPR 2023, and the
+behaviour of its released code where ``fidelity`` is ``released`` (frames in batches of 20, identity of the first image of a
+batch, lopsided window, targets not detached).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from neuface_ray.errors import UsageError
+from neuface_ray.fitting.identity import expansion_of, share_identity
+from neuface_ray.fitting.losses import mean_square
+from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.targets import low_passed
+from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
+from neuface_ray.heads import HeadModel
+from neuface_ray.methods.direct_fitting.fit import Fit
+from neuface_ray.methods.encoder.network import Code, Encoder
+
+
+@dataclass
+class NeufaceConfig:
+    """Settings of the NeuFace optimisation."""
+
+    objective: ObjectiveConfig = field(
+        default_factory=lambda: ObjectiveConfig(temporal=10_000.0, temporal_order=2, view=53.0, smoothness=0.5)
+    )
+    """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
+    moves_from: str = "top"
+    """Lowest encoder stage that moves; the first stage moves the whole network."""
+    passes: int = 200
+    """Passes over the clip, at most."""
+    lr: float = 3e-3
+    """Adam step size; the paper moves DECA with 2e-5."""
+    anneal: bool = True
+    """The step size rises over the first tenth of the passes and falls to zero until the last; it is constant in the paper."""
+    shape_prior: float = 0.25
+    """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
+    expression_prior: float = 8.0
+    """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
+    min_improvement: float = 0.005
+    """In the second half of the passes, stop when the mean loss of ten improves by less than this share."""
+    micro_batch: int = 128
+    """Images that pass through the moving stages at once; the result does not depend on it."""
+    chunk_frames: int = 200
+    """A longer clip is optimised in chunks of at most this many frames, with one identity."""
+    chunk_overlap: int = 8
+    """Frames that neighbouring chunks share and blend over."""
+
+    def __post_init__(self) -> None:
+        if self.passes < 0 or self.micro_batch < 1 or self.lr <= 0:
+            given = f"fit.passes={self.passes}, fit.micro_batch={self.micro_batch}, fit.lr={self.lr}"
+            raise UsageError(f"{given}: the first must be at least 0, the second at least 1, the third positive")
+        if self.chunk_frames < 1 or not 0 <= 2 * self.chunk_overlap <= self.chunk_frames:
+            given = f"fit.chunk_frames={self.chunk_frames}, fit.chunk_overlap={self.chunk_overlap}"
+            raise UsageError(f"{given}: chunks of at least one frame may overlap by half at most")
+        if min(self.shape_prior, self.expression_prior) < 0:
+            raise UsageError(f"fit.shape_prior={self.shape_prior} and fit.expression_prior={self.expression_prior} are weights")
+
+
+RELEASED_BATCH = 20
+DIVERGED = 10.0
+ANCHOR_LOW_PASS = 0.7
+"""Standard deviation, in frames at 25 a second, of the filter on the expressions that the prior pulls towards; keeps blinks."""
+
+
+def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
+    """Adapts a copy of the encoder to one clip and returns its codes.
+
+    A clip of more than ``config.chunk_frames`` frames takes its identity from a fit to that many frames spread over the whole
+    of it; then chunks of consecutive frames are fitted with this identity, and blended where they overlap.
+
+    Args:
+        encoder: the checkpoint; stays unchanged. head: the head it was trained for.
+        crops: (F, V, 3, H, W) uint8 or float in [0, 1] at the encoder's crop size.
+        seen: the clip's observations. config: weights, steps and what moves.
+
+    Returns:
+        Codes of every frame and view with one identity. A diverging optimisation returns its last good iterate with the
+        reason ``diverged``.
+    """
+    frames = len(crops)
+    if frames <= config.chunk_frames:
+        return fit_chunk(encoder, head, crops, seen, config)
+    spread = torch.linspace(0, frames - 1, config.chunk_frames).round().long()
+    unordered = replace(config, objective=replace(config.objective, temporal=0.0, smoothness=0.0))
+    whole = fit_chunk(encoder, head, crops[spread], seen.of_frames(spread), unordered)
+    parts = chunks(frames, config.chunk_frames, config.chunk_overlap)
+    fits = [fit_chunk(encoder, head, crops[part], seen.of_frames(part), config, whole.codes.shape) for part in parts]
+    measured = [fit.terms for fit in fits if fit.terms]
+    terms = {name: sum(part[name] for part in measured) / len(measured) for name in (measured[0] if measured else ())}
+    reasons = tuple(dict.fromkeys(reason for fit in (whole, *fits) for reason in fit.reasons))
+    return Fit(interpolate_gaps(blended([fit.codes for fit in fits], parts), seen.valid), terms, reasons)
+
+
+def fit_chunk(
+    encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig, identity: Tensor | None = None
+) -> Fit:
+    """One optimisation over consecutive frames, see :func:`fit_neuface`; ``identity`` (1, 1, S) is kept where it is given."""
+    encoder = copy.deepcopy(encoder).eval()
+    moving = encoder.move_from(config.moves_from)
+    features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
+    frames, views = seen.valid.shape
+    objective = Objective(head, seen, config.objective)
+    first = predict(encoder, features, frames, views)
+    factor = expansion_of(first.pose, seen.valid, encoder.signal) if config.objective.fidelity == "paper" else 1.0
+    anchor = first_answer(first, seen, config.objective, factor)
+    adam = torch.optim.Adam(moving, lr=config.lr)
+    good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
+    for number in range(config.passes if bool(seen.valid.any()) else 0):
+        for group in adam.param_groups:
+            group["lr"] = config.lr * (step_share(number, config.passes) if config.anneal else 1)
+        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity, factor)
+        if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
+            encoder.load_state_dict(good)
+            reasons = ("diverged",)
+            break
+        losses.append(loss)
+        if number % 10 == 9:
+            good = copy.deepcopy(encoder.state_dict())
+        if number >= config.passes // 2 and converged(losses, config.min_improvement):
+            break
+    last = predict(encoder, features, frames, views)
+    codes = share_identity(last, seen.valid, config.objective.fidelity, identity, factor)
+    return Fit(interpolate_gaps(codes, seen.valid), terms, reasons)
+
+
+def step_share(number: int, passes: int) -> float:
+    """Share of the step size at a pass: a rise over the first tenth times a cosine to zero, so that the answer settles."""
+    rise = min((number + 1) / max(passes / 10, 1), 1.0)
+    return rise * 0.5 * (1 + math.cos(math.pi * number / passes))
+
+
+def chunks(frames: int, most: int, overlap: int) -> list[slice]:
+    """Consecutive parts of ``frames`` frames, nearly equal, each of at most ``most``, neighbours sharing ``overlap``."""
+    count = max(math.ceil((frames - overlap) / (most - overlap)), 1)
+    starts = [round(number * (frames - overlap) / count) for number in range(count + 1)]
+    return [slice(start, stop + overlap) for start, stop in itertools.pairwise(starts)]
+
+
+def blended(codes: list[Codes], parts: list[slice]) -> Codes:
+    """The codes of overlapping parts as one: their weights cross over linearly, orientations as quaternions."""
+    frames = parts[-1].stop
+
+    def joined(values: list[Tensor]) -> Tensor:
+        total = values[0].new_zeros(frames, *values[0].shape[1:])
+        for value, part, share in zip(values, parts, ramps(parts), strict=True):
+            total[part] += share.to(value)[:, None, None] * value
+        return total
+
+    quaternions = [rotvec_to_quaternion(code.pose.unflatten(-1, (-1, 3))) for code in codes]
+    for (before, after), (left, right) in zip(itertools.pairwise(quaternions), itertools.pairwise(parts), strict=True):
+        shared = left.stop - right.start
+        if shared > 0:
+            opposite = (before[-shared:] * after[:shared]).sum(-1, keepdim=True) < 0
+            after[:shared] = torch.where(opposite, -after[:shared], after[:shared])
+    turned = torch.nn.functional.normalize(joined([q.flatten(2) for q in quaternions]).unflatten(-1, (-1, 4)), dim=-1)
+    expression, camera = joined([code.expression for code in codes]), joined([code.camera for code in codes])
+    return Codes(codes[0].shape, expression, quaternion_to_rotvec(turned).flatten(2), camera)
+
+
+def ramps(parts: list[slice]) -> list[Tensor]:
+    """The weight of each part at each of its frames: 1, but rising and falling linearly over what it shares; they sum to 1."""
+    weights = [torch.ones(part.stop - part.start) for part in parts]
+    for number, (left, right) in enumerate(itertools.pairwise(parts)):
+        shared = left.stop - right.start
+        rise = torch.arange(1, shared + 1) / (shared + 1)
+        weights[number][len(weights[number]) - shared :] = 1 - rise
+        weights[number + 1][:shared] = rise
+    return weights
+
+
+def encode_fixed(encoder: Encoder, crops: Tensor) -> Tensor:
+    """Features (B, ...) of crops (B, 3, H, W) below the lowest moving stage, detached."""
+    with torch.no_grad():
+        device = next(encoder.parameters()).device
+        images = crops.to(device)
+        return encoder.features(images.float() / 255 if images.dtype == torch.uint8 else images)
+
+
+def predict(encoder: Encoder, features: list[Tensor], frames: int, views: int) -> Codes:
+    """The encoder's present codes (F, V, .), without gradients."""
+    with torch.no_grad():
+        parts = [encoder.head(part) for part in features]
+    return as_codes(Code(*(torch.cat(values) for values in zip(*parts, strict=True))), frames, views)
+
+
+def as_codes(code: Code, frames: int, views: int) -> Codes:
+    """A batch of F * V codes, frame-major, as (F, V, .)."""
+    return Codes(*(value.unflatten(0, (frames, views)) for value in code))
+
+
+def first_answer(codes: Codes, seen: Observations, config: ObjectiveConfig, factor: float = 1.0) -> Codes:
+    """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
+    in all views if it looks across them."""
+    valid = seen.valid
+    codes = share_identity(codes, valid, "paper", factor=factor)
+    if config.temporal > 0 or config.smoothness > 0:
+        codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS * seen.pace))
+    if config.view > 0:
+        weight = valid.to(codes.expression.dtype)[..., None]
+        mean = (weight * codes.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        codes = replace(codes, expression=mean.expand_as(codes.expression))
+    return codes
+
+
+def optimise_once(
+    encoder: Encoder,
+    features: list[Tensor],
+    objective: Objective,
+    anchor: Codes,
+    adam: torch.optim.Optimizer,
+    config: NeufaceConfig,
+    number: int,
+    identity: Tensor | None = None,
+    factor: float = 1.0,
+) -> tuple[float, dict[str, float]]:
+    """One pass: a single full-sequence step, or in released form one step per batch of 20 frames.
+
+    The gradient with respect to the codes is computed first and then carried through the encoder in micro-batches, which is
+    exact and keeps memory bounded.
+    """
+    frames, views = objective.seen.valid.shape
+    total, terms = 0.0, {}
+    for part in batches(frames, config.objective.fidelity):
+        adam.zero_grad(set_to_none=True)
+        chosen = [feature[part_of] for feature, part_of in micro_batches(features, part, views)]
+        leaves = [value.requires_grad_() for value in flat_code(encoder, chosen)]
+        codes = as_codes(Code(*leaves), len(part), views)
+        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity, factor)
+        weighted = objective.restricted_to(part).terms(codes, number)
+        weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape, anchor.shape)
+        weighted["expression_prior"] = config.expression_prior * mean_square(
+            codes.expression, anchor.expression[part], objective.seen.valid[part]
+        )
+        sum(weighted.values()).backward()
+        start = 0
+        for piece in chosen:
+            stop = start + len(piece)
+            outputs = [
+                (v, leaf.grad[start:stop]) for v, leaf in zip(encoder.head(piece), leaves, strict=True) if leaf.grad is not None
+            ]
+            torch.autograd.backward(*zip(*outputs, strict=True))
+            start = stop
+        adam.step()
+        terms = {name: value.item() for name, value in weighted.items()}
+        total += sum(terms.values()) * len(part) / frames
+    return total, terms
+
+
+def flat_code(encoder: Encoder, pieces: list[Tensor]) -> list[Tensor]:
+    """The four fields of the codes of all pieces, concatenated and detached."""
+    with torch.no_grad():
+        parts = [encoder.head(piece) for piece in pieces]
+    return [torch.cat(values) for values in zip(*parts, strict=True)]
+
+
+def batches(frames: int, fidelity: str) -> list[range]:
+    """The frames of each step: all at once, or batches of 20 with a last one of at least five frames of its own."""
+    if fidelity == "paper" or frames < RELEASED_BATCH + 5:
+        return [range(frames)]
+    starts = list(range(0, frames, RELEASED_BATCH))
+    if frames - starts[-1] < 5:
+        starts.pop()
+    return [range(start, stop) for start, stop in zip(starts, [*starts[1:], frames], strict=True)]
+
+
+def micro_batches(features: list[Tensor], part: range, views: int) -> Iterator[tuple[Tensor, slice]]:
+    """The slices of the stored features that hold the images of some consecutive frames."""
+    first, last, start = part.start * views, part.stop * views, 0
+    for feature in features:
+        stop = start + len(feature)
+        if stop > first and start < last:
+            yield feature, slice(max(first - start, 0), min(last, stop) - start)
+        start = stop
+
+
+def converged(losses: list[float], min_improvement: float) -> bool:
+    """The mean of the last ten losses improves on the ten before by less than a share of it."""
+    if len(losses) < 20 or len(losses) % 10:
+        return False
+    before, now = sum(losses[-20:-10]) / 10, sum(losses[-10:]) / 10
+    return before - now < min_improvement * before
+
+
+def interpolate_gaps(codes: Codes, valid: Tensor) -> Codes:
+    """Numbers of frames without a face, interpolated in time; they stay marked invalid in the sequence."""
+    filled = (fill_invalid(value, valid) for value in (codes.expression, codes.pose, codes.camera))
+    return Codes(codes.shape, *filled)

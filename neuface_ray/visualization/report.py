@@ -1,0 +1,271 @@
+"""Pictures of a dataset: for chosen clips an overlay video each, and one contact sheet of them all.
+
+The mesh that is drawn is rebuilt from the dataset's rows by the code that measures them, and laid over frames read back from
+the sources, which must still hold the bytes that were annotated.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pyarrow.compute as pc
+
+from neuface_ray.config import REQUIRED
+from neuface_ray.dataset.reader import MeshClip, MeshDataset
+from neuface_ray.dataset.reader import open as open_dataset
+from neuface_ray.errors import DataError, UsageError
+from neuface_ray.geometry.rays import HeadCamera, PinholeCamera, WeakCamera
+from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.media.config import Limits
+from neuface_ray.media.decode import probe_video, read_image, read_video
+from neuface_ray.media.source import content_hash, is_remote, open_local
+from neuface_ray.metrics.clip_quality import Meshes, meshes
+from neuface_ray.types import MeshSequence
+from neuface_ray.visualization.overlay import Caption, Look, Shot, contact_sheet, look, overlay_frame, region_of
+
+CHOICES = ("first", "worst", "best", "random")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class ReportConfig:
+    """What a report can be told."""
+
+    dataset: str = REQUIRED
+    """Folder (or fsspec URL) of the dataset."""
+    output: str | None = None
+    """Local folder for the pictures; null: the folder report inside the dataset."""
+    clips: int = 3
+    """How many clips are shown."""
+    choose: str = "first"
+    """Which clips: first, worst or best (by landmark error; without a face is worst), or random."""
+    ids: list[str] = field(default_factory=list)
+    """Clip ids to show instead of choosing."""
+    head: str = "open_head"
+    """Head model of the dataset: open_head, or the path of the FLAME file it was made with."""
+    seed: int = 0
+    """Seed of choose=random."""
+    columns: int = 6
+    """Frames of each clip on the contact sheet."""
+    max_frames: int = 300
+    """Longest overlay video, in frames."""
+    videos: bool = True
+    """Write overlay videos (a PNG for a still); the contact sheet is always made."""
+
+    def __post_init__(self) -> None:
+        if self.choose not in CHOICES:
+            raise UsageError(f"choose={self.choose!r}: choose one of {', '.join(CHOICES)}")
+        for name in ("clips", "columns", "max_frames"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+def report(dataset: str, clips: int = 3) -> list[Path]:
+    """Draws the first ``clips`` clips of a dataset; see `draw`."""
+    return draw(ReportConfig(dataset=str(dataset), clips=clips))
+
+
+def draw(config: ReportConfig) -> list[Path]:
+    """Makes the pictures of a report.
+
+    Returns:
+        Their paths, the contact sheet first. A clip whose source cannot be read is left out with a warning.
+
+    Raises:
+        UsageError: no such dataset or clip, no clips, wrong head, or a remote dataset without ``output``.
+        DataError: none of the sources could be read.
+    """
+    dataset, head = open_dataset(config.dataset), load_head(config.head)
+    if head.id != dataset.head_model:
+        raise UsageError(f"{config.dataset} was made with head {dataset.head_model}, head={config.head} is {head.id}")
+    if config.output is None and is_remote(config.dataset):
+        raise UsageError(f"{config.dataset} is remote: say where the pictures go with output=FOLDER")
+    folder = Path(config.output or Path(config.dataset) / "report")
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, bands, problem = look(head), [], None
+    paths: list[Path] = []
+    for clip_id in choose_clips(dataset, config):
+        try:
+            for view in Picture.views_of(dataset, clip_id, head):
+                stem = folder / f"{_file_name(view.title)}-{clip_id[:8]}"
+                made, shots = view.write(stem, drawn, config)
+                paths += made
+                bands.append((view.summary(), shots, view.region))
+        except DataError as error:
+            problem = error
+            _LOG.warning("clip %s is left out of the report: %s", clip_id, error)
+    if not bands:
+        raise problem or UsageError(f"{config.dataset} holds no clips to show")
+    sheet = folder / "contact_sheet.png"
+    _write_png(sheet, contact_sheet(bands, drawn))
+    return [sheet, *paths]
+
+
+def choose_clips(dataset: MeshDataset, config: ReportConfig) -> list[str]:
+    """Clip ids by the configuration's choice; UsageError for an id that is not there."""
+    clips = dataset.clips(columns=["clip_id", "sequence_id", "first_frame", "track", "nme"])
+    if config.ids:
+        missing = sorted(set(config.ids) - set(clips["clip_id"].to_pylist()))
+        if missing:
+            raise UsageError(f"{config.dataset} has no clip {', '.join(missing)}")
+        return list(config.ids)
+    order = [(name, "ascending") for name in ("sequence_id", "first_frame", "track", "clip_id")]
+    if config.choose in ("worst", "best"):
+        worst = config.choose == "worst"
+        clips = clips.set_column(clips.schema.get_field_index("nme"), "nme", pc.fill_null(clips["nme"], float("inf")))
+        order.insert(0, ("nme", "descending" if worst else "ascending"))
+    rows = pc.sort_indices(clips, order).to_numpy()
+    if config.choose == "random":
+        rows = np.random.default_rng(config.seed).permutation(rows)
+    return clips["clip_id"].take(rows[: config.clips]).to_pylist()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One view of a clip, ready to be drawn: its rows as arrays [F, ...], its meshes and the region to show."""
+
+    clip: MeshClip
+    view: int
+    columns: dict[str, np.ndarray]
+    made: Meshes
+    region: tuple[float, float, float, float]
+
+    @classmethod
+    def views_of(cls, dataset: MeshDataset, clip_id: str, head: HeadModel) -> Iterator[Picture]:
+        """The views of a clip, meshes rebuilt by `quality.meshes` as when they were measured."""
+        clip = dataset.clip(clip_id)
+        names = "valid nme yaw_deg source_frame timestamp_s frame_index translation intrinsics image_width image_height "
+        names += "landmarks crop_to_image shape expression pose camera"
+        columns = {name: np.asarray(clip.array(name)) for name in names.split()}
+        stored = dataset.vertices(clip.frames) if dataset.has_vertices else None
+        if stored is not None:
+            stored = np.swapaxes(stored.reshape(clip.info["n_views"], clip.info["n_frames"], *stored.shape[1:]), 0, 1)
+        parameters = {name: columns[name] for name in ("shape", "expression", "pose", "camera", "valid")}
+        sequence = MeshSequence(clip_id, clip.info["annotator"], clip.info["head_model"], **parameters, vertices=stored)
+        made = meshes(sequence, head)
+        for view in range(clip.info["n_views"]):
+            own = {name: values[:, view] for name, values in columns.items()}
+            matrix = own["crop_to_image"]
+            own["landmarks"] = own["landmarks"] @ matrix[:, :2, :2].swapaxes(-1, -2) + matrix[:, None, :2, 2]
+            size = (int(own["image_width"][0]), int(own["image_height"][0]))
+            region = region_of(own["landmarks"][own["valid"]], size)
+            yield cls(clip, view, own, Meshes(*(getattr(made, name)[:, view] for name in vars(made))), region)
+
+    @property
+    def title(self) -> str:
+        info = self.clip.info
+        return f"{info['sequence_id']} · {info['views'][self.view]}" if info["n_views"] > 1 else info["sequence_id"]
+
+    @property
+    def verdict(self) -> tuple[str, bool]:
+        accepted = self.clip.info["status"] == "accepted"
+        reasons = ", ".join(self.clip.info["reasons"] or [])
+        return (reasons and not accepted and f"rejected: {reasons}") or self.clip.info["status"], accepted
+
+    def summary(self) -> Caption:
+        """The clip's line on the contact sheet."""
+        info = self.clip.info
+        numbers = [f"{info['n_frames']} frames" if info["n_frames"] > 1 else "still"]
+        numbers += [f"NME {info['nme']:.2f} %"] if info["nme"] is not None else ["no face"]
+        numbers += [f"MSI {info['msi3d_landmarks']:.3g}"] if info["msi3d_landmarks"] is not None else []
+        numbers += [f"CVD {info['cvd']:.2f} mm"] if info["cvd"] is not None else []
+        return Caption(self.title, "   ".join(numbers), *self.verdict)
+
+    def caption(self, frame: int) -> Caption:
+        """The line under one frame."""
+        place = f"{self.title} · frame {self.columns['frame_index'][frame]} · {self.columns['timestamp_s'][frame]:.2f} s"
+        if not self.columns["valid"][frame]:
+            return Caption(place, "no face", *self.verdict)
+        numbers = f"NME {self.columns['nme'][frame]:.2f} %   yaw {self.columns['yaw_deg'][frame]:+.0f}°"
+        return Caption(place, numbers, *self.verdict)
+
+    def camera(self, frame: int) -> HeadCamera:
+        """The camera that projects the frame's posed mesh into the source image."""
+        translation = self.columns["translation"][frame]
+        if np.isnan(translation).any():
+            return WeakCamera(self.columns["camera"][frame], self.columns["crop_to_image"][frame])
+        return PinholeCamera(translation, self.columns["intrinsics"][frame])
+
+    def shots(self, frames: Sequence[int]) -> Iterator[Shot]:
+        """The shots of ascending frames, read from the source; an unreadable one is black."""
+        wanted = [int(self.columns["source_frame"][frame]) for frame in frames]
+        size = (int(self.columns["image_height"][0]), int(self.columns["image_width"][0]))
+        for frame, image in zip(frames, self._images(wanted), strict=True):
+            if image is None:
+                yield Shot(np.zeros((*size, 3), np.uint8))
+            elif not self.columns["valid"][frame]:
+                yield Shot(image)
+            else:
+                points, posed, still = self.columns["landmarks"][frame], self.made.posed[frame], self.made.canonical[frame]
+                yield Shot(image, points, posed, self.camera(frame), still)
+
+    def write(self, stem: Path, drawn: Look, config: ReportConfig) -> tuple[list[Path], list[Shot]]:
+        """Writes the overlay video (or PNG) and returns its path and the shots for the contact sheet."""
+        count = min(self.clip.info["n_frames"], config.max_frames)
+        chosen = np.unique(np.linspace(0, count - 1, config.columns).round().astype(int))
+        if not config.videos:
+            return [], list(self.shots(chosen))
+        kept: list[Shot] = []
+
+        def pictures() -> Iterator[np.ndarray]:
+            for frame, shot in enumerate(self.shots(range(count))):
+                if frame in chosen:
+                    kept.append(shot)
+                yield overlay_frame(shot, drawn, self.region, self.caption(frame))
+
+        if count == 1:
+            path = stem.with_name(stem.name + ".png")
+            _write_png(path, next(pictures()))
+        else:
+            path = stem.with_name(stem.name + ".mp4")
+            write_video(path, pictures(), self.clip.info["fps"])
+        return [path], kept
+
+    def _images(self, wanted: list[int]) -> Iterator[np.ndarray | None]:
+        uri, limits = self.clip.info["source_uris"][self.view], Limits()
+        hashes = self.clip.info["source_hashes"]
+        with open_local(uri, limits.max_file_bytes) as path:
+            if hashes and content_hash(path) != hashes[self.view]:
+                raise DataError(f"{uri}: is not the file that was annotated any more", code="source_changed")
+            if wanted == [0]:
+                try:
+                    yield read_image(path, limits)
+                    return
+                except DataError as error:
+                    if error.code != "not_media":
+                        raise
+            readable = [frame for frame in wanted if frame >= 0]
+            images = read_video(path, probe_video(path, limits), readable, limits) if readable else iter(())
+            for frame in wanted:
+                yield next(images)[1] if frame >= 0 else None
+
+
+def write_video(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
+    """Writes uint8 [H, W, 3] pictures of even size as H.264 (MPEG-4 where the encoder is not built in)."""
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+        for picture in pictures:
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = picture.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def _file_name(title: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", title).strip("_.")[-80:] or "clip"
