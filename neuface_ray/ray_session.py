@@ -8,9 +8,9 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from neuface_ray.errors import NeufaceError
-from neuface_ray.pipeline.config import RayConfig
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 PRIVATE = {
@@ -19,6 +19,22 @@ PRIVATE = {
     "RAY_AUTH_MODE": "token",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+
+
+@dataclass
+class RayConfig:
+    """Where the work runs."""
+
+    address: str | None = None
+    """Address of a running cluster; null takes RAY_ADDRESS (set inside `ray job submit`), else starts Ray on this machine."""
+    num_cpus: int | None = None
+    """CPUs to use when Ray is started on this machine; null: all of them."""
+    actors: int | None = None
+    """Annotating workers; null: one for each GPU share, or one for each CPU where there is no GPU."""
+    num_gpus: float = 1.0
+    """GPUs of each annotating worker (0.5: two share one); where the cluster has no GPU they work on the CPU."""
+    cpus_per_actor: int = 1
+    """CPUs of each annotating worker, and its number of torch threads, on which the last digits of the rows depend."""
 
 
 @contextmanager

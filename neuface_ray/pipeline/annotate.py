@@ -25,12 +25,12 @@ from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.media import plan
 from neuface_ray.media.fan import Fan
-from neuface_ray.pipeline.config import AnnotateConfig, RayConfig
+from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.progress import Progress
 from neuface_ray.pipeline.segment import Workbench
 from neuface_ray.pipeline.summary import Summary, new_run_id
 from neuface_ray.pipeline.work import Job, Ledger, annotate_and_commit, prepare_segment
-from neuface_ray.ray_session import ray_session
+from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.types import Segment
 
 SEGMENTS_PER_GRAPH = 5000

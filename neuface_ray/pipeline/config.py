@@ -11,22 +11,7 @@ from neuface_ray.errors import UsageError
 from neuface_ray.media import MediaConfig
 from neuface_ray.methods.registry import AnnotatorConfig
 from neuface_ray.metrics.quality_gate import GateConfig
-
-
-@dataclass
-class RayConfig:
-    """Where the work runs."""
-
-    address: str | None = None
-    """Address of a running cluster; null takes RAY_ADDRESS (set inside `ray job submit`), else starts Ray on this machine."""
-    num_cpus: int | None = None
-    """CPUs to use when Ray is started on this machine; null: all of them."""
-    actors: int | None = None
-    """Annotating workers; null: one for each GPU share, or one for each CPU where there is no GPU."""
-    num_gpus: float = 1.0
-    """GPUs of each annotating worker (0.5: two share one); where the cluster has no GPU they work on the CPU."""
-    cpus_per_actor: int = 1
-    """CPUs of each annotating worker, and its number of torch threads, on which the last digits of the rows depend."""
+from neuface_ray.ray_session import RayConfig
 
 
 @dataclass

@@ -27,9 +27,8 @@ from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import GateConfig, judge
-from neuface_ray.pipeline.config import RayConfig
 from neuface_ray.pipeline.summary import new_run_id
-from neuface_ray.ray_session import ray_session
+from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.materials import check_materials
