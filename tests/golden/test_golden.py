@@ -19,8 +19,13 @@ OPTIMISED = 5e-3
 """A few steps of Adam, which divides small gradients by themselves and so makes rounding larger; gradients of distances."""
 DRAWN = 1e-3
 """Pictures of whole numbers 0 to 255, in which a ray near an edge may hit the other triangle."""
+FITTED = 2e-3
+"""NeuFace, whose gradients reach all weights of a layer and so are seldom small."""
 SCRIPT = "encoder_script_steps"
 TOLERANCES = dict.fromkeys(CASES, OPTIMISED) | {
+    "neuface_fit": FITTED,
+    "neuface_whole_network": FITTED,
+    "neuface_released": FITTED,
     "objective": FORWARD,
     "encoder_answer": FORWARD,
     "encoder_losses": FORWARD,
@@ -44,6 +49,8 @@ def tolerance(item: str, array: str) -> float:
     """The share of its root mean square by which an array of an item may differ."""
     if item.startswith("direct_fit"):
         return OF_DIRECT_FITS.get(array, COEFFICIENTS)
+    if array.startswith(("step 0 loss", "score")) or " at " in array:
+        return FORWARD
     return OPTIMISED if "gradient" in array else TOLERANCES[item]
 
 
