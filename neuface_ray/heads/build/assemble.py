@@ -9,8 +9,9 @@ from neuface_ray.heads.build.appearance import Painter
 from neuface_ray.heads.build.contour import JawLine, contour_rows, inner_points
 from neuface_ray.heads.build.identity import principal_components, sample_heads
 from neuface_ray.heads.build.source import PARTS, Source, load_source
-from neuface_ray.heads.file import ARKIT_NAMES, save_head
+from neuface_ray.heads.file import save_head
 from neuface_ray.heads.landmarks import N_CONTOUR
+from neuface_ray.types import ARKIT_NAMES
 
 NAME, VERSION, N_COMPONENTS = "open_head", "1", 100
 # Share of the mouthClose unit that shuts the slit between the base mesh's lips.

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from neuface_ray.geometry.rays import PinholeCamera, RayCaster
 from neuface_ray.heads.build.appearance import Painter, random_look
-from neuface_ray.heads.file import ARKIT_NAMES
+from neuface_ray.types import ARKIT_NAMES
 
 N_POINTS, FIRST_IRIS_POINT = 478, 468
 SIZE_PX = 512

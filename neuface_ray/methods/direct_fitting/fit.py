@@ -21,8 +21,8 @@ from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.geometry.rotations import matrix_to_quaternion, matrix_to_rotvec, quaternion_to_rotvec, rotvec_to_matrix
-from neuface_ray.heads import ARKIT_NAMES, HeadModel
-from neuface_ray.types import JOINT_NAMES
+from neuface_ray.heads import HeadModel
+from neuface_ray.types import ARKIT_NAMES, JOINT_NAMES
 
 
 @dataclass
