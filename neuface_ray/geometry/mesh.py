@@ -56,3 +56,10 @@ def unique_edges(faces: Tensor) -> Tensor:
     """Undirected edges (M, 2) of triangles (T, 3), each once, smaller vertex first, sorted."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     return torch.unique(edges.sort(-1).values, dim=0)
+
+
+def boundary_edges(faces: Tensor) -> Tensor:
+    """Edges (M, 2) that belong to one triangle of (T, 3) only, smaller vertex first, sorted; none for a closed surface."""
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    unique, count = torch.unique(edges.sort(-1).values, dim=0, return_counts=True)
+    return unique[count == 1]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import trimesh
 
-from neuface_ray.geometry.mesh import face_normals, interpolate, unique_edges, vertex_normals
+from neuface_ray.geometry.mesh import boundary_edges, face_normals, interpolate, unique_edges, vertex_normals
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 
 SPHERE = trimesh.creation.icosphere(subdivisions=2)
@@ -67,3 +67,16 @@ def test_edges_of_a_closed_surface_obey_euler():
     assert len(edges) == len(VERTICES) + len(FACES) - 2
     assert (edges[:, 0] < edges[:, 1]).all()
     assert len(torch.unique(edges, dim=0)) == len(edges)
+
+
+def test_boundary_edges_are_those_of_one_triangle():
+    assert len(boundary_edges(FACES)) == 0
+    cap = FACES[(VERTICES[FACES][..., 2] > 0).all(1)]
+    counts: dict[tuple[int, int], int] = {}
+    for triangle in cap.tolist():
+        for k in range(3):
+            edge = tuple(sorted((triangle[k], triangle[(k + 1) % 3])))
+            counts[edge] = counts.get(edge, 0) + 1
+    expected = sorted(list(edge) for edge, count in counts.items() if count == 1)
+    assert expected
+    assert boundary_edges(cap).tolist() == expected
