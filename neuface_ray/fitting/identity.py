@@ -8,29 +8,29 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.objective import Codes
 from neuface_ray.geometry.rotations import rotvec_to_matrix
+from neuface_ray.heads.parameters import HeadParameters
 
 APART_DEG = 30.0
 """Images from directions nearer than this say the same about an identity, errors included."""
 
 
 def share_identity(
-    codes: Codes, valid: Tensor, fidelity: str = "paper", identity: Tensor | None = None, factor: float = 1.0
-) -> Codes:
+    parameters: HeadParameters, valid: Tensor, fidelity: str = "paper", identity: Tensor | None = None, factor: float = 1.0
+) -> HeadParameters:
     """One identity (1, 1, S) for all images.
 
     Args:
-        codes: (F, V, .). valid: (F, V). fidelity: ``paper`` takes the mean over valid images times ``factor``, see
+        parameters: (F, V, .). valid: (F, V). fidelity: ``paper`` takes the mean over valid images times ``factor``, see
             :func:`expansion`; ``released`` that of the first image. identity: (1, 1, S), taken as it is where given.
     """
     if identity is not None:
-        return replace(codes, shape=identity)
+        return replace(parameters, identity=identity)
     if fidelity == "released":
-        return replace(codes, shape=codes.shape[:1, :1])
-    weight = valid.to(codes.shape.dtype)[..., None]
-    mean = (weight * codes.shape).sum((0, 1), keepdim=True) / weight.sum().clamp_min(1)
-    return replace(codes, shape=factor * mean)
+        return replace(parameters, identity=parameters.identity[:1, :1])
+    weight = valid.to(parameters.identity.dtype)[..., None]
+    mean = (weight * parameters.identity).sum((0, 1), keepdim=True) / weight.sum().clamp_min(1)
+    return replace(parameters, identity=factor * mean)
 
 
 def expansion(directions: int, signal: float) -> float:

@@ -21,6 +21,7 @@ from neuface_ray.geometry.cameras import project_pinhole, project_weak, transfor
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
 from neuface_ray.geometry.visibility import fuse_views, view_confidence, view_weights
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.heads.restrict import landmark_vertices, restrict
 from neuface_ray.types import FaceClip
 
@@ -90,17 +91,6 @@ class Observations:
         return self.intrinsics is not None
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Head parameters per frame and view; ``shape`` may be (1, 1, S) when shared. ``translation`` only when calibrated."""
-
-    shape: Tensor
-    expression: Tensor
-    pose: Tensor
-    camera: Tensor | None
-    translation: Tensor | None = None
-
-
 @dataclass
 class ObjectiveConfig:
     """Weights of the objective's terms (defaults are NeuFace's released ones)."""
@@ -147,38 +137,38 @@ class Objective:
         part.seen = self.seen.of_frames(frames)
         return part
 
-    def project(self, codes: Codes) -> Tensor:
-        """Landmarks of the coded heads in crop coordinates, (F, V, L, 2)."""
-        pose = self._moving(codes.pose)
-        vertices = self.landmark_head(codes.shape, codes.expression, pose)
+    def project(self, parameters: HeadParameters) -> Tensor:
+        """Landmarks of the heads in crop coordinates, (F, V, L, 2)."""
+        pose = self._moving(parameters.pose)
+        vertices = self.landmark_head(parameters.identity, parameters.expression, pose)
         points = self.landmark_head.landmarks(vertices, self.seen.scheme, pose=pose)
-        if codes.translation is None:
-            return project_weak(points, codes.camera)
-        pixels = project_pinhole(points, codes.translation, self.seen.intrinsics)
+        if parameters.translation is None:
+            return project_weak(points, parameters.camera)
+        pixels = project_pinhole(points, parameters.translation, self.seen.intrinsics)
         return transform_points(pixels, self.seen.image_to_crop)
 
-    def terms(self, codes: Codes, step: int = 0) -> dict[str, Tensor]:
+    def terms(self, parameters: HeadParameters, step: int = 0) -> dict[str, Tensor]:
         """The weighted terms by name; their sum is the objective. ``step`` chooses the frames of the view term."""
         seen, config = self.seen, self.config
-        terms = {"landmark": config.landmark * landmark_l1(self.project(codes), seen.landmarks, seen.weight)}
+        terms = {"landmark": config.landmark * landmark_l1(self.project(parameters), seen.landmarks, seen.weight)}
         if config.temporal > 0 and seen.landmarks.shape[0] > 1:
-            quaternion = rotvec_to_quaternion(codes.pose[..., :3])
+            quaternion = rotvec_to_quaternion(parameters.pose[..., :3])
             target = smoothed_quaternions(quaternion, seen.valid, config.fidelity, config.temporal_order)
             weight = config.temporal * (seen.pace**2 if (config.fidelity, config.temporal_order) == ("paper", 2) else 1.0)
             terms["temporal"] = weight * temporal_orientation(quaternion, target, seen.valid)
         if config.smoothness > 0:
-            terms["smoothness"] = config.smoothness * seen.pace**2 * acceleration(codes.expression, seen.valid)
+            terms["smoothness"] = config.smoothness * seen.pace**2 * acceleration(parameters.expression, seen.valid)
         if config.view > 0 and self.face_head is not None:
-            terms["view"] = config.view * self._view_term(codes, step)
+            terms["view"] = config.view * self._view_term(parameters, step)
         return terms
 
-    def _view_term(self, codes: Codes, step: int) -> Tensor:
+    def _view_term(self, parameters: HeadParameters, step: int) -> Tensor:
         """Eq. 4; in paper form a shared identity gets no gradient, which could only shrink the head and so all distances."""
         frames, paper = self._frames_of_step(step), self.config.fidelity == "paper"
-        shape = codes.shape if codes.shape.shape[0] == 1 else codes.shape[frames]
-        if paper and codes.shape.shape[:2] == (1, 1):
+        shape = parameters.identity if parameters.identity.shape[0] == 1 else parameters.identity[frames]
+        if paper and parameters.identity.shape[:2] == (1, 1):
             shape = shape.detach()
-        expression, pose = codes.expression[frames], self._moving(codes.pose[frames])
+        expression, pose = parameters.expression[frames], self._moving(parameters.pose[frames])
         root_free = torch.cat([torch.zeros_like(pose[..., :3]), pose[..., 3:]], -1)
         canonical = self.face_head(shape, expression, root_free)
         valid = self.seen.valid[frames]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.objective import Codes
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.types import FaceClip, MeshSequence
 
 
@@ -40,8 +40,8 @@ class Annotator(ABC):
     def annotate(self, clip: FaceClip) -> MeshSequence:
         """Annotates one clip; frames without a face carry interpolated numbers and stay invalid."""
 
-    def sequence(self, clip: FaceClip, codes: Codes, **more: object) -> MeshSequence:
-        """Codes of any broadcastable (F, V, .) shape as the record that is written."""
+    def sequence(self, clip: FaceClip, parameters: HeadParameters, **more: object) -> MeshSequence:
+        """Parameters of any broadcastable (F, V, .) shape as the record that is written."""
         frames, views = clip.valid.shape
 
         def array(tensor: Tensor) -> np.ndarray:
@@ -51,11 +51,11 @@ class Annotator(ABC):
             clip_id=clip.clip_id,
             annotator=self.name,
             head_model=self.head.id,
-            shape=array(codes.shape),
-            expression=array(codes.expression),
-            pose=array(codes.pose),
-            camera=array(codes.camera),
-            translation=None if codes.translation is None else array(codes.translation),
+            shape=array(parameters.identity),
+            expression=array(parameters.expression),
+            pose=array(parameters.pose),
+            camera=array(parameters.camera),
+            translation=None if parameters.translation is None else array(parameters.translation),
             valid=clip.valid.copy(),
             **more,
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuface_ray.fitting.identity import distinct_directions, expansion, share_identity
-from neuface_ray.fitting.objective import Codes
+from neuface_ray.heads.parameters import HeadParameters
 
 
 def poses(yaws, pitches=0.0, rolls=0.0):
@@ -67,8 +67,8 @@ def test_the_factor_is_the_slope_of_the_truth_on_the_mean_of_shrunk_answers(sign
 
 
 def test_the_factor_applies_to_the_mean_alone():
-    codes = Codes(torch.tensor([[[1.0]], [[3.0]], [[99.0]]]), *(torch.zeros(3, 1, size) for size in (2, 15, 3)))
+    parameters = HeadParameters(torch.tensor([[[1.0]], [[3.0]], [[99.0]]]), *(torch.zeros(3, 1, size) for size in (2, 15, 3)))
     valid = torch.tensor([[True], [True], [False]])
-    assert share_identity(codes, valid, factor=1.5).shape.tolist() == [[[3.0]]]
-    assert share_identity(codes, valid, "released", factor=1.5).shape.tolist() == [[[1.0]]]
-    assert share_identity(codes, valid, identity=torch.tensor([[[7.0]]]), factor=1.5).shape.tolist() == [[[7.0]]]
+    assert share_identity(parameters, valid, factor=1.5).identity.tolist() == [[[3.0]]]
+    assert share_identity(parameters, valid, "released", factor=1.5).identity.tolist() == [[[1.0]]]
+    assert share_identity(parameters, valid, identity=torch.tensor([[[7.0]]]), factor=1.5).identity.tolist() == [[[7.0]]]

@@ -25,7 +25,6 @@ from neuface_ray.evaluation.neuface.variants import (
 from neuface_ray.evaluation.synthetic_clips import uncalibrated
 from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.methods.encoder.annotator import EncoderAnnotator
-from neuface_ray.methods.neuface.fit import as_codes
 from neuface_ray.metrics.annotation import nan_mean
 from neuface_ray.types import FaceClip
 
@@ -117,8 +116,8 @@ def gradient_of_landmark_loss(annotator: EncoderAnnotator, clip: FaceClip, frame
     head = annotator.head
     seen = Observations.of(uncalibrated(clip), head, annotator.device).of_frames(range(frame, frame + 1))
     images = (annotator.crops(clip)[frame].to(annotator.device).float() / 255).requires_grad_(True)
-    codes = as_codes(annotator.encoder(images), 1, len(images))
-    terms = Objective(head, seen, ObjectiveConfig(temporal=0, smoothness=0, view=0)).terms(codes)
+    parameters = annotator.encoder(images).unflatten(1, len(images))
+    terms = Objective(head, seen, ObjectiveConfig(temporal=0, smoothness=0, view=0)).terms(parameters)
     return torch.autograd.grad(terms["landmark"], images)[0].norm(dim=1).cpu().numpy()
 
 

@@ -28,7 +28,7 @@ class FlameFitting(Annotator):
         finite = all(math.isfinite(value) for value in fit.terms.values())
         return self.sequence(
             clip,
-            fit.codes,
+            fit.parameters,
             reasons=() if finite else ("diverged",),
             metrics={f"loss_{name}": value for name, value in fit.terms.items()},
             seconds={"fit": time.perf_counter() - started},

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.geometry.rotations import matrix_to_quaternion, matrix_to_rotvec, quaternion_to_rotvec, rotvec_to_matrix
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.types import ARKIT_NAMES, JOINT_NAMES
 
 
@@ -53,9 +54,9 @@ class DirectFitConfig:
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of a fit: codes of shape (F, V, .) and the last value of every term."""
+    """The result of a fit: parameters of shape (F, V, .) and the last value of every term."""
 
-    codes: Codes
+    parameters: HeadParameters
     terms: dict[str, float]
     reasons: tuple[str, ...] = ()
 
@@ -67,7 +68,7 @@ def fit_directly(head: HeadModel, seen: Observations, config: DirectFitConfig) -
         head: any head model, on the device of ``seen``. seen: the clip's observations. config: weights and steps.
 
     Returns:
-        The fitted codes; frames without a face carry values interpolated in time. A clip in which nothing is valid
+        The fitted parameters; frames without a face carry values interpolated in time. A clip in which nothing is valid
         returns the mean head.
     """
     unknown = start_values(head, seen, config)
@@ -78,8 +79,8 @@ def fit_directly(head: HeadModel, seen: Observations, config: DirectFitConfig) -
     objective = Objective(head, seen, config.objective)
     last = optimise(unknown, unknown, head, objective, config, config.steps)
     with torch.no_grad():
-        codes = decode(unknown, head, seen)
-    return Fit(codes, last)
+        parameters = decode(unknown, head, seen)
+    return Fit(parameters, last)
 
 
 def start_values(head: HeadModel, seen: Observations, config: DirectFitConfig) -> dict[str, Tensor]:
@@ -183,20 +184,20 @@ def discount_hidden(head: HeadModel, seen: Observations, pose: Tensor, factor: f
     return replace(seen, weight=seen.weight * (factor + (1 - factor) * share))
 
 
-def decode(unknown: dict[str, Tensor], head: HeadModel, seen: Observations) -> Codes:
-    """The unknowns as codes per frame and view; the inverse of :func:`start_values`."""
+def decode(unknown: dict[str, Tensor], head: HeadModel, seen: Observations) -> HeadParameters:
+    """The unknowns as parameters per frame and view; the inverse of :func:`start_values`."""
     frames, views = seen.landmarks.shape[:2]
     expression = unknown["expression"].expand(frames, views, -1)
     joints = unknown["joints"].expand(frames, views, -1)
     if not seen.calibrated:
         pose = torch.cat([unknown["root"], joints], -1)
         camera = torch.cat([unknown["camera"][..., :1].exp(), unknown["camera"][..., 1:]], -1)
-        return Codes(unknown["shape"], expression, pose, camera)
+        return HeadParameters(unknown["shape"], expression, pose, camera)
     root = matrix_to_rotvec(view_rotation(seen.world_to_camera) @ rotvec_to_matrix(unknown["root"]))
     root_joint = head.joints(unknown["shape"], expression[:, :1])[..., 0, :]
     translation = world_to_view(unknown["position"][:, :, None], seen.world_to_camera)[..., 0, :] - root_joint
     camera = weak_from_pinhole(translation.detach(), seen.intrinsics, seen.image_to_crop)
-    return Codes(unknown["shape"], expression, torch.cat([root, joints], -1), camera, translation)
+    return HeadParameters(unknown["shape"], expression, torch.cat([root, joints], -1), camera, translation)
 
 
 def optimise(

@@ -66,11 +66,11 @@ class EncoderAnnotator(Annotator):
         started = time.perf_counter()
         valid = torch.as_tensor(clip.valid, device=self.device)
         features = [encode_fixed(self.encoder, part) for part in self.crops(clip).flatten(0, 1).split(128)]
-        codes = predict(self.encoder, features, *clip.valid.shape)
+        parameters = predict(self.encoder, features, *clip.valid.shape)
         if self.config.share_identity:
-            factor = expansion_of(codes.pose, valid, self.encoder.signal)
-            codes = share_identity(codes, valid, "paper", factor=factor)
-        return self.sequence(clip, interpolate_gaps(codes, valid), seconds={"fit": time.perf_counter() - started})
+            factor = expansion_of(parameters.pose, valid, self.encoder.signal)
+            parameters = share_identity(parameters, valid, "paper", factor=factor)
+        return self.sequence(clip, interpolate_gaps(parameters, valid), seconds={"fit": time.perf_counter() - started})
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Neuface(EncoderAnnotator):
         fit = fit_neuface(self.encoder, self.head, self.crops(clip), seen, self.fit)
         return self.sequence(
             clip,
-            fit.codes,
+            fit.parameters,
             reasons=fit.reasons,
             metrics={f"loss_{name}": value for name, value in fit.terms.items()},
             seconds={"fit": time.perf_counter() - started},

@@ -10,7 +10,7 @@ from torch import Tensor
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads import HeadModel
-from neuface_ray.methods.encoder.network import Code
+from neuface_ray.heads.parameters import HeadParameters
 
 SCHEME = "mediapipe478"
 _MM = 1000.0
@@ -44,7 +44,7 @@ class LossWeights:
     parameters: float = 1.0
 
 
-def losses(head: HeadModel, code: Code, truth: FaceTargets, group: int) -> dict[str, Tensor]:
+def losses(head: HeadModel, predicted: HeadParameters, truth: FaceTargets, group: int) -> dict[str, Tensor]:
     """The terms of the loss.
 
     ``neutral``: expressionless faces; ``form``: the same over the inner face but for moves, turns and scale, which a single
@@ -53,58 +53,60 @@ def losses(head: HeadModel, code: Code, truth: FaceTargets, group: int) -> dict[
     projections against the true camera's, hidden points count a third; ``gap``: apertures of lids and lips; ``parameters``.
     """
     face, weight = _face_weights(head)
-    size = code.shape.shape[-1]
-    shape_error = _displacement(head.shape_basis[face][..., :size], code.shape - truth.shape[:, :size])
-    expression_error = _displacement(head.expression_basis[face], code.expression - truth.expression)
+    size = predicted.identity.shape[-1]
+    shape_error = _displacement(head.shape_basis[face][..., :size], predicted.identity - truth.shape[:, :size])
+    expression_error = _displacement(head.expression_basis[face], predicted.expression - truth.expression)
     form_basis = form(head)[..., :size]
-    persons = (code.shape - truth.shape[:, :size]).unflatten(0, (-1, group)).mean(1)
+    persons = (predicted.identity - truth.shape[:, :size]).unflatten(0, (-1, group)).mean(1)
     person_error = _displacement(head.shape_basis[face][..., :size], persons)
     person_form = _distance(_displacement(form_basis, persons)).mean()
-    vertices, true_vertices = head(code.shape, code.expression, _joints_used(code.pose)), _true_vertices(head, truth)
+    vertices = head(predicted.identity, predicted.expression, _joints_used(predicted.pose))
+    true_vertices = _true_vertices(head, truth)
     posed = (vertices - true_vertices)[:, face]
     points = head.landmarks(vertices, SCHEME)
-    error = _distance(project_weak(points, code.camera) - truth.landmarks)
+    error = _distance(project_weak(points, predicted.camera) - truth.landmarks)
     tied = 0.4 + 0.6 * head.embedding(SCHEME).weight
     share = tied * (0.33 + 0.67 * truth.visible.to(error.dtype))
     true_points = head.landmarks(true_vertices, SCHEME)
     return {
         "neutral": _MM * (_distance(shape_error) * weight).mean(),
-        "form": _MM * _distance(_displacement(form_basis, code.shape - truth.shape[:, :size])).mean(),
+        "form": _MM * _distance(_displacement(form_basis, predicted.identity - truth.shape[:, :size])).mean(),
         "person": _MM * ((_distance(person_error) * weight).mean() + 4 * person_form),
         "expression": _MM * (_distance(expression_error) * weight).mean(),
         "posed": _MM * (_distance(posed) * weight).mean(),
         "landmarks": 100 * (error * share).sum() / share.sum(),
         "gap": _MM * (_gaps(points) - _gaps(true_points)).abs().mean(),
-        "parameters": _parameters(code, truth, size),
+        "parameters": _parameters(predicted, truth, size),
     }
 
 
-def _parameters(code: Code, truth: FaceTargets, size: int) -> Tensor:
-    shape = (code.shape - truth.shape[:, :size]).square().mean()
-    expression = (code.expression - truth.expression).abs().mean()
-    turned = rotvec_to_matrix(code.pose[:, :3]) - rotvec_to_matrix(truth.pose[:, :3])
-    scale = (code.camera[:, 0] / truth.camera[:, 0]).log().abs().mean()
+def _parameters(predicted: HeadParameters, truth: FaceTargets, size: int) -> Tensor:
+    shape = (predicted.identity - truth.shape[:, :size]).square().mean()
+    expression = (predicted.expression - truth.expression).abs().mean()
+    turned = rotvec_to_matrix(predicted.pose[:, :3]) - rotvec_to_matrix(truth.pose[:, :3])
+    scale = (predicted.camera[:, 0] / truth.camera[:, 0]).log().abs().mean()
     return 0.3 * shape + 3.0 * expression + 2.0 * turned.abs().mean() * 3 + 2.0 * scale
 
 
 @torch.no_grad()
-def accuracy(head: HeadModel, code: Code, truth: FaceTargets) -> dict[str, float]:
+def accuracy(head: HeadModel, predicted: HeadParameters, truth: FaceTargets) -> dict[str, float]:
     """Mean errors: ``nme`` of the landmarks in percent of the outer-eye distance in 3D times the scale; ``form_mm`` of the
     expressionless inner face but for moves, turns and scale, ``mean_head_form_mm`` the same for the mean head; ``neutral_mm``
     and ``mean_head_mm`` of the expressionless face as it stands in the head frame; ``expression_mm``; ``rotation_deg``."""
     face, weight = _face_weights(head)
-    size = code.shape.shape[-1]
-    vertices, true_vertices = head(code.shape, code.expression, _joints_used(code.pose)), _true_vertices(head, truth)
-    error = _distance(project_weak(head.landmarks(vertices, SCHEME), code.camera) - truth.landmarks).mean(-1)
+    size = predicted.identity.shape[-1]
+    vertices = head(predicted.identity, predicted.expression, _joints_used(predicted.pose))
+    true_vertices = _true_vertices(head, truth)
+    error = _distance(project_weak(head.landmarks(vertices, SCHEME), predicted.camera) - truth.landmarks).mean(-1)
     points = head.landmarks(true_vertices, SCHEME)
     eyes = (points[:, _OUTER_EYES[0]] - points[:, _OUTER_EYES[1]]).norm(dim=-1) * truth.camera[:, 0]
     basis = head.shape_basis[face]
-    neutral = _displacement(basis[..., :size], code.shape) - _displacement(basis, truth.shape)
+    neutral = _displacement(basis[..., :size], predicted.identity) - _displacement(basis, truth.shape)
     forms = form(head)
     true_form = _displacement(forms, truth.shape)
-    form_error = _displacement(forms[..., :size], code.shape) - true_form
-    expression = _displacement(head.expression_basis[face], code.expression - truth.expression)
-    turned = rotvec_to_matrix(code.pose[:, :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[:, :3])
+    form_error = _displacement(forms[..., :size], predicted.identity) - true_form
+    expression = _displacement(head.expression_basis[face], predicted.expression - truth.expression)
+    turned = rotvec_to_matrix(predicted.pose[:, :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[:, :3])
     angle = ((turned.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()
     return {
         "nme": float(100 * (error / eyes).mean()),

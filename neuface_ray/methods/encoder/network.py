@@ -1,8 +1,7 @@
 """Encoders: face crops to the parameters and camera of the head model they were trained on.
 
-All encoders share one interface, ``encoder(crops [B, 3, H, W] in [0, 1]) -> Code``, and are a chain of named stages, so that
-the stages below the lowest moving one can be computed once: ``encoder.move_from("stage4")``, then
-``encoder.head(features)`` on cached ``features = encoder.features(crops)`` equals ``encoder(crops)``.
+All encoders share one interface, ``encoder(crops [B, 3, H, W] in [0, 1]) -> HeadParameters`` of batch B, and are a chain of
+named stages, so that the stages below the lowest moving one can be computed once: ``encoder.move_from("stage4")``, then
 
 Sources: DECA (Feng et al., SIGGRAPH 2021), coarse encoder; EMOCA (Danecek et al., CVPR 2022), expression encoder. Both are
 re-implemented from their descriptions; their weights are under a non-commercial licence and are read from the user's file.
@@ -13,34 +12,20 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from neuface_ray.geometry.rotations import matrix_to_rotvec, rotation_6d_to_matrix
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.networks.resnet import ResNet50
 from neuface_ray.types import POSE_SIZE
 
 DECA_PARTS = {"shape": 100, "tex": 50, "exp": 50, "pose": 6, "cam": 3, "light": 27}
 
 
-class Code(NamedTuple):
-    """What an encoder says about a crop.
-
-    Args:
-        shape: (B, S) identity in standard deviations. expression: (B, E). pose: (B, 15) axis-angle in the view's frame.
-        camera: (B, 3) weak perspective: scale, tx, ty in crop coordinates.
-    """
-
-    shape: Tensor
-    expression: Tensor
-    pose: Tensor
-    camera: Tensor
-
-
 class Encoder(nn.Module):
-    """Base of all encoders: a chain of stages, the last of which gives the raw output that ``decode`` turns into a Code.
+    """Base of all encoders: a chain of stages, the last of which gives the raw output that ``decode`` turns into parameters.
 
     Args:
         crop_size: side of the crops in pixels. head_model: name or identifier of the head its numbers belong to.
@@ -68,8 +53,8 @@ class Encoder(nn.Module):
         """The submodules whose parameters belong to a stage."""
 
     @abstractmethod
-    def decode(self, raw: Tensor) -> Code:
-        """The raw output of the last stage as a Code."""
+    def decode(self, raw: Tensor) -> HeadParameters:
+        """The raw output of the last stage as parameters."""
 
     def move_from(self, stage: str) -> list[nn.Parameter]:
         """Makes ``stage`` and all above it trainable and the rest fixed; returns the moving parameters.
@@ -104,13 +89,13 @@ class Encoder(nn.Module):
             crops = self.run(stage, crops)
         return crops
 
-    def head(self, features: Tensor) -> Code:
-        """The Code from ``features``, by the moving stages."""
+    def head(self, features: Tensor) -> HeadParameters:
+        """The parameters from ``features``, by the moving stages."""
         for stage in self.stages[self.stages.index(self.lowest_moving) :]:
             features = self.run(stage, features)
         return self.decode(features)
 
-    def forward(self, crops: Tensor) -> Code:
+    def forward(self, crops: Tensor) -> HeadParameters:
         return self.head(self.features(crops))
 
 
@@ -148,9 +133,9 @@ class DecaEncoder(Encoder):
     def stage_modules(self, stage: str) -> list[nn.Module]:
         return self.E_flame.stage_modules(stage)
 
-    def decode(self, raw: Tensor) -> Code:
+    def decode(self, raw: Tensor) -> HeadParameters:
         parts = split_deca(raw)
-        return Code(parts["shape"], parts["exp"], _flame_pose(parts["pose"]), parts["cam"])
+        return HeadParameters(parts["shape"], parts["exp"], _flame_pose(parts["pose"]), parts["cam"])
 
 
 class EmocaEncoder(Encoder):
@@ -174,13 +159,13 @@ class EmocaEncoder(Encoder):
     def stage_modules(self, stage: str) -> list[nn.Module]:
         return self.E_flame.stage_modules(stage) + self.E_expression.stage_modules(stage)
 
-    def decode(self, raw: Tensor) -> Code:
+    def decode(self, raw: Tensor) -> HeadParameters:
         parts = split_deca(raw[..., : sum(DECA_PARTS.values())])
         expression = raw[..., sum(DECA_PARTS.values()) :]
         pose = parts["pose"]
         if expression.shape[-1] > DECA_PARTS["exp"]:
             pose = torch.cat([pose[..., :3], expression[..., DECA_PARTS["exp"] :]], -1)
-        return Code(parts["shape"], expression[..., : DECA_PARTS["exp"]], _flame_pose(pose), parts["cam"])
+        return HeadParameters(parts["shape"], expression[..., : DECA_PARTS["exp"]], _flame_pose(pose), parts["cam"])
 
 
 def _flame_pose(root_and_jaw: Tensor) -> Tensor:
@@ -258,7 +243,7 @@ class CompactEncoder(Encoder):
     def stage_modules(self, stage: str) -> list[nn.Module]:
         return [getattr(self, stage)]
 
-    def decode(self, raw: Tensor) -> Code:
+    def decode(self, raw: Tensor) -> HeadParameters:
         shape, expression, rotation, camera, jaw = raw.split(list(self.sizes.values()), -1)
         matrix = rotation_6d_to_matrix(rotation + rotation.new_tensor([1.0, 0, 0, 0, 1.0, 0]))
         pose = torch.cat([matrix_to_rotvec(matrix), rotation.new_zeros(*rotation.shape[:-1], POSE_SIZE - 3)], -1)
@@ -269,7 +254,7 @@ class CompactEncoder(Encoder):
         anchor = matrix @ (self.anchor - self.pivot) + self.pivot
         scale = self.scale * torch.exp(0.2 * camera[..., :1])
         shift = 0.2 * camera[..., 1:] * camera.new_tensor([1.0, -1.0]) / scale - anchor[..., :2]
-        return Code(shape, expression, pose, torch.cat([scale, shift], -1))
+        return HeadParameters(shape, expression, pose, torch.cat([scale, shift], -1))
 
 
 def _conv(channels: int, width: int, kernel: int) -> Iterator[nn.Module]:

@@ -24,7 +24,7 @@ from neuface_ray.fitting.identity import distinct_directions, expansion
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.methods.encoder.augment import augment
 from neuface_ray.methods.encoder.losses import FaceTargets, LossWeights, accuracy, form, losses
-from neuface_ray.methods.encoder.network import Code, CompactEncoder
+from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.weights import load_encoder, save_compact
 from neuface_ray.synthesis.shards import Shards
 
@@ -167,8 +167,8 @@ def measure(
     found = []
     for chunk in np.array_split(indices, max(len(indices) // 64, 1)):
         crops, truth = load_batch(shards, chunk, device)
-        code: Code = encoder(crops.contiguous(memory_format=torch.channels_last))
-        found.append({name: value * len(chunk) for name, value in accuracy(head, code, truth).items()})
+        predicted = encoder(crops.contiguous(memory_format=torch.channels_last))
+        found.append({name: value * len(chunk) for name, value in accuracy(head, predicted, truth).items()})
     return {name: sum(part[name] for part in found) / len(indices) for name in found[0]}
 
 
@@ -185,10 +185,10 @@ def measure_signal(
     basis = form(head).flatten(0, 1)
     for first in np.unique(np.linspace(0, len(shards) // group - 1, people).astype(int)) * group:
         crops, truth = load_batch(shards, first + np.arange(group), device)
-        code = encoder(crops.contiguous(memory_format=torch.channels_last))
-        means.append(basis[:, : code.shape.shape[-1]] @ code.shape.mean(0))
+        predicted = encoder(crops.contiguous(memory_format=torch.channels_last))
+        means.append(basis[:, : predicted.identity.shape[-1]] @ predicted.identity.mean(0))
         truths.append(basis @ truth.shape[0])
-        counts.append(distinct_directions(code.pose[:, None], torch.ones(group, 1, dtype=torch.bool, device=device)))
+        counts.append(distinct_directions(predicted.pose[:, None], torch.ones(group, 1, dtype=torch.bool, device=device)))
     mean, truth = torch.stack(means), torch.stack(truths)
 
     def error(signal: float) -> float:

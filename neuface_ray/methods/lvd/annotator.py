@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from neuface_ray.errors import ModelFileError
-from neuface_ray.fitting.objective import Codes
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.alignment import Alignment, similarity
 from neuface_ray.geometry.cameras import view_rotation
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.media.source import content_hash
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.heatmap.keypoints import image_keypoints
@@ -87,11 +87,11 @@ class VertexDescent(Annotator):
         found = found._replace(vertices=torch.where(finite[..., None, None], found.vertices, self.resting))
         template = self.head.template[self.face].expand(*valid.shape, -1, -1)
         aligned = similarity(template, found.vertices[:, :, self.face])
-        vertices, codes = self._posed(found.vertices, aligned, valid & finite)
+        vertices, parameters = self._posed(found.vertices, aligned, valid & finite)
         last = found.last_step[valid]
         return self.sequence(
             clip,
-            codes,
+            parameters,
             vertices=vertices.float().cpu().numpy(),
             reasons=() if bool(finite.all()) else ("diverged",),
             metrics={"last_step": last.mean().item()} if len(last) else {},
@@ -154,7 +154,7 @@ class VertexDescent(Annotator):
         best = torch.where(usable, frontal, torch.full_like(frontal, -2.0)).argmax(1)
         return placed[torch.arange(len(placed), device=placed.device), best]
 
-    def _posed(self, vertices: Tensor, aligned: Alignment, valid: Tensor) -> tuple[Tensor, Codes]:
+    def _posed(self, vertices: Tensor, aligned: Alignment, valid: Tensor) -> tuple[Tensor, HeadParameters]:
         """Vertices in metres as the head model poses them, and the pose and camera that put them back on the crop."""
         root = self.head.template_joints[0]
         rotation, scale = aligned.rotation, aligned.scale[..., None]
@@ -164,7 +164,7 @@ class VertexDescent(Annotator):
         camera = torch.cat([scale, shift[..., :2]], -1)
         posed, pose, camera = (fill_invalid(x.flatten(2), valid) for x in (posed, pose, camera))
         nothing = camera.new_zeros(*valid.shape, 0)
-        return posed.unflatten(2, (-1, 3)), Codes(nothing, nothing, pose, camera)
+        return posed.unflatten(2, (-1, 3)), HeadParameters(nothing, nothing, pose, camera)
 
     def _images(self, clip: FaceClip) -> Tensor:
         """The clip's crops uint8 (F, V, 3, S, S) at the network's size."""

@@ -23,13 +23,14 @@ from torch import Tensor
 from neuface_ray.errors import UsageError
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid
 from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.direct_fitting.fit import Fit
-from neuface_ray.methods.encoder.network import Code, Encoder
+from neuface_ray.methods.encoder.network import Encoder
 
 
 @dataclass
@@ -79,7 +80,7 @@ ANCHOR_LOW_PASS = 0.7
 
 
 def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
-    """Adapts a copy of the encoder to one clip and returns its codes.
+    """Adapts a copy of the encoder to one clip and returns the head parameters that it then gives.
 
     A clip of more than ``config.chunk_frames`` frames takes its identity from a fit to that many frames spread over the whole
     of it; then chunks of consecutive frames are fitted with this identity, and blended where they overlap.
@@ -90,8 +91,8 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
         seen: the clip's observations. config: weights, steps and what moves.
 
     Returns:
-        Codes of every frame and view with one identity. A diverging optimisation returns its last good iterate with the
-        reason ``diverged``.
+        Parameters of every frame and view with one identity. A diverging optimisation returns its last good iterate with
+        the reason ``diverged``.
     """
     frames = len(crops)
     if frames <= config.chunk_frames:
@@ -100,11 +101,11 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
     unordered = replace(config, objective=replace(config.objective, temporal=0.0, smoothness=0.0))
     whole = fit_chunk(encoder, head, crops[spread], seen.of_frames(spread), unordered)
     parts = chunks(frames, config.chunk_frames, config.chunk_overlap)
-    fits = [fit_chunk(encoder, head, crops[part], seen.of_frames(part), config, whole.codes.shape) for part in parts]
+    fits = [fit_chunk(encoder, head, crops[part], seen.of_frames(part), config, whole.parameters.identity) for part in parts]
     measured = [fit.terms for fit in fits if fit.terms]
     terms = {name: sum(part[name] for part in measured) / len(measured) for name in (measured[0] if measured else ())}
     reasons = tuple(dict.fromkeys(reason for fit in (whole, *fits) for reason in fit.reasons))
-    return Fit(interpolate_gaps(blended([fit.codes for fit in fits], parts), seen.valid), terms, reasons)
+    return Fit(interpolate_gaps(blended([fit.parameters for fit in fits], parts), seen.valid), terms, reasons)
 
 
 def fit_chunk(
@@ -135,8 +136,8 @@ def fit_chunk(
         if number >= config.passes // 2 and converged(losses, config.min_improvement):
             break
     last = predict(encoder, features, frames, views)
-    codes = share_identity(last, seen.valid, config.objective.fidelity, identity, factor)
-    return Fit(interpolate_gaps(codes, seen.valid), terms, reasons)
+    parameters = share_identity(last, seen.valid, config.objective.fidelity, identity, factor)
+    return Fit(interpolate_gaps(parameters, seen.valid), terms, reasons)
 
 
 def step_share(number: int, passes: int) -> float:
@@ -152,8 +153,8 @@ def chunks(frames: int, most: int, overlap: int) -> list[slice]:
     return [slice(start, stop + overlap) for start, stop in itertools.pairwise(starts)]
 
 
-def blended(codes: list[Codes], parts: list[slice]) -> Codes:
-    """The codes of overlapping parts as one: their weights cross over linearly, orientations as quaternions."""
+def blended(parameters: list[HeadParameters], parts: list[slice]) -> HeadParameters:
+    """The parameters of overlapping parts as one: their weights cross over linearly, orientations as quaternions."""
     frames = parts[-1].stop
 
     def joined(values: list[Tensor]) -> Tensor:
@@ -162,15 +163,15 @@ def blended(codes: list[Codes], parts: list[slice]) -> Codes:
             total[part] += share.to(value)[:, None, None] * value
         return total
 
-    quaternions = [rotvec_to_quaternion(code.pose.unflatten(-1, (-1, 3))) for code in codes]
+    quaternions = [rotvec_to_quaternion(part.pose.unflatten(-1, (-1, 3))) for part in parameters]
     for (before, after), (left, right) in zip(itertools.pairwise(quaternions), itertools.pairwise(parts), strict=True):
         shared = left.stop - right.start
         if shared > 0:
             opposite = (before[-shared:] * after[:shared]).sum(-1, keepdim=True) < 0
             after[:shared] = torch.where(opposite, -after[:shared], after[:shared])
     turned = torch.nn.functional.normalize(joined([q.flatten(2) for q in quaternions]).unflatten(-1, (-1, 4)), dim=-1)
-    expression, camera = joined([code.expression for code in codes]), joined([code.camera for code in codes])
-    return Codes(codes[0].shape, expression, quaternion_to_rotvec(turned).flatten(2), camera)
+    expression, camera = joined([part.expression for part in parameters]), joined([part.camera for part in parameters])
+    return HeadParameters(parameters[0].identity, expression, quaternion_to_rotvec(turned).flatten(2), camera)
 
 
 def ramps(parts: list[slice]) -> list[Tensor]:
@@ -192,37 +193,32 @@ def encode_fixed(encoder: Encoder, crops: Tensor) -> Tensor:
         return encoder.features(images.float() / 255 if images.dtype == torch.uint8 else images)
 
 
-def predict(encoder: Encoder, features: list[Tensor], frames: int, views: int) -> Codes:
-    """The encoder's present codes (F, V, .), without gradients."""
-    with torch.no_grad():
-        parts = [encoder.head(part) for part in features]
-    return as_codes(Code(*(torch.cat(values) for values in zip(*parts, strict=True))), frames, views)
+def predict(encoder: Encoder, features: list[Tensor], frames: int, views: int) -> HeadParameters:
+    """The parameters (F, V, .) that the encoder gives at present, without gradients."""
+    return predict_batch(encoder, features).unflatten(frames, views)
 
 
-def as_codes(code: Code, frames: int, views: int) -> Codes:
-    """A batch of F * V codes, frame-major, as (F, V, .)."""
-    return Codes(*(value.unflatten(0, (frames, views)) for value in code))
-
-
-def first_answer(codes: Codes, seen: Observations, config: ObjectiveConfig, factor: float = 1.0) -> Codes:
+def first_answer(
+    parameters: HeadParameters, seen: Observations, config: ObjectiveConfig, factor: float = 1.0
+) -> HeadParameters:
     """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
     in all views if it looks across them."""
     valid = seen.valid
-    codes = share_identity(codes, valid, "paper", factor=factor)
+    parameters = share_identity(parameters, valid, "paper", factor=factor)
     if config.temporal > 0 or config.smoothness > 0:
-        codes = replace(codes, expression=low_passed(codes.expression, valid, ANCHOR_LOW_PASS * seen.pace))
+        parameters = replace(parameters, expression=low_passed(parameters.expression, valid, ANCHOR_LOW_PASS * seen.pace))
     if config.view > 0:
-        weight = valid.to(codes.expression.dtype)[..., None]
-        mean = (weight * codes.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
-        codes = replace(codes, expression=mean.expand_as(codes.expression))
-    return codes
+        weight = valid.to(parameters.expression.dtype)[..., None]
+        mean = (weight * parameters.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        parameters = replace(parameters, expression=mean.expand_as(parameters.expression))
+    return parameters
 
 
 def optimise_once(
     encoder: Encoder,
     features: list[Tensor],
     objective: Objective,
-    anchor: Codes,
+    anchor: HeadParameters,
     adam: torch.optim.Optimizer,
     config: NeufaceConfig,
     number: int,
@@ -231,29 +227,28 @@ def optimise_once(
 ) -> tuple[float, dict[str, float]]:
     """One pass: a single full-sequence step, or in released form one step per batch of 20 frames.
 
-    The gradient with respect to the codes is computed first and then carried through the encoder in micro-batches, which is
-    exact and keeps memory bounded.
+    The gradient with respect to the head parameters is computed first and then carried through the encoder in micro-batches,
+    which is exact and keeps memory bounded.
     """
     frames, views = objective.seen.valid.shape
     total, terms = 0.0, {}
     for part in batches(frames, config.objective.fidelity):
         adam.zero_grad(set_to_none=True)
         chosen = [feature[part_of] for feature, part_of in micro_batches(features, part, views)]
-        leaves = [value.requires_grad_() for value in flat_code(encoder, chosen)]
-        codes = as_codes(Code(*leaves), len(part), views)
-        codes = share_identity(codes, objective.seen.valid[part], config.objective.fidelity, identity, factor)
-        weighted = objective.restricted_to(part).terms(codes, number)
-        weighted["shape_prior"] = config.shape_prior * mean_square(codes.shape, anchor.shape)
+        leaves = predict_batch(encoder, chosen).map(Tensor.requires_grad_)
+        apart, fidelity = leaves.unflatten(len(part), views), config.objective.fidelity
+        parameters = share_identity(apart, objective.seen.valid[part], fidelity, identity, factor)
+        weighted = objective.restricted_to(part).terms(parameters, number)
+        weighted["shape_prior"] = config.shape_prior * mean_square(parameters.identity, anchor.identity)
         weighted["expression_prior"] = config.expression_prior * mean_square(
-            codes.expression, anchor.expression[part], objective.seen.valid[part]
+            parameters.expression, anchor.expression[part], objective.seen.valid[part]
         )
         sum(weighted.values()).backward()
         start = 0
         for piece in chosen:
             stop = start + len(piece)
-            outputs = [
-                (v, leaf.grad[start:stop]) for v, leaf in zip(encoder.head(piece), leaves, strict=True) if leaf.grad is not None
-            ]
+            pairs = zip(encoder.head(piece).tensors, leaves.tensors, strict=True)
+            outputs = [(value, leaf.grad[start:stop]) for value, leaf in pairs if leaf.grad is not None]
             torch.autograd.backward(*zip(*outputs, strict=True))
             start = stop
         adam.step()
@@ -262,11 +257,10 @@ def optimise_once(
     return total, terms
 
 
-def flat_code(encoder: Encoder, pieces: list[Tensor]) -> list[Tensor]:
-    """The four fields of the codes of all pieces, concatenated and detached."""
+def predict_batch(encoder: Encoder, pieces: list[Tensor]) -> HeadParameters:
+    """The parameters that the encoder gives for all pieces, as one batch, detached."""
     with torch.no_grad():
-        parts = [encoder.head(piece) for piece in pieces]
-    return [torch.cat(values) for values in zip(*parts, strict=True)]
+        return HeadParameters.cat([encoder.head(piece) for piece in pieces])
 
 
 def batches(frames: int, fidelity: str) -> list[range]:
@@ -297,7 +291,7 @@ def converged(losses: list[float], min_improvement: float) -> bool:
     return before - now < min_improvement * before
 
 
-def interpolate_gaps(codes: Codes, valid: Tensor) -> Codes:
+def interpolate_gaps(parameters: HeadParameters, valid: Tensor) -> HeadParameters:
     """Numbers of frames without a face, interpolated in time; they stay marked invalid in the sequence."""
-    filled = (fill_invalid(value, valid) for value in (codes.expression, codes.pose, codes.camera))
-    return Codes(codes.shape, *filled)
+    filled = (fill_invalid(value, valid) for value in (parameters.expression, parameters.pose, parameters.camera))
+    return HeadParameters(parameters.identity, *filled)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.geometry.rotations import rotvec_to_matrix
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.direct_fitting.fit import (
     DirectFitConfig,
     decode,
@@ -22,9 +23,9 @@ from tests.fitting.made import make_clip
 QUICK = DirectFitConfig(pose_steps=20, steps=60)
 
 
-def canonical(head, codes: Codes) -> torch.Tensor:
-    still = torch.cat([torch.zeros_like(codes.pose[..., :3]), codes.pose[..., 3:]], -1)
-    return head(codes.shape, codes.expression, still)
+def canonical(head, parameters: HeadParameters) -> torch.Tensor:
+    still = torch.cat([torch.zeros_like(parameters.pose[..., :3]), parameters.pose[..., 3:]], -1)
+    return head(parameters.identity, parameters.expression, still)
 
 
 def face_error_mm(head, found: torch.Tensor, truth: torch.Tensor, alignment: str) -> float:
@@ -39,9 +40,11 @@ def three_views(head):
 
 def test_three_calibrated_views_recover_the_metric_head(head, three_views):
     clip, truth = three_views
-    codes = fit_directly(head, Observations.of(clip, head), DirectFitConfig(shape_prior=0.002, expression_prior=0.002)).codes
-    assert face_error_mm(head, canonical(head, codes)[:, 0], truth.canonical, "rigid") < 2.5
-    turn = rotvec_to_matrix(codes.pose[..., :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[..., :3])
+    parameters = fit_directly(
+        head, Observations.of(clip, head), DirectFitConfig(shape_prior=0.002, expression_prior=0.002)
+    ).parameters
+    assert face_error_mm(head, canonical(head, parameters)[:, 0], truth.canonical, "rigid") < 2.5
+    turn = rotvec_to_matrix(parameters.pose[..., :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[..., :3])
     angle = torch.rad2deg(torch.acos(((turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)))
     assert angle.mean() < 3
 
@@ -62,16 +65,16 @@ def test_one_view_recovers_landmarks_and_a_plausible_head(head):
     clip, truth = make_clip(head, frames=6, azimuths=(0.2,), calibrated=False)
     seen = Observations.of(clip, head)
     fit = fit_directly(head, seen, DirectFitConfig())
-    error = (Objective(head, seen, DirectFitConfig().objective).project(fit.codes) - seen.landmarks).norm(dim=-1)
+    error = (Objective(head, seen, DirectFitConfig().objective).project(fit.parameters) - seen.landmarks).norm(dim=-1)
     assert error.mean() < 0.02
-    assert fit.codes.shape.square().mean().sqrt() < 1.5
+    assert fit.parameters.identity.square().mean().sqrt() < 1.5
     mean_head = face_error_mm(head, head.template.expand_as(truth.canonical), truth.canonical, "similarity")
-    assert face_error_mm(head, canonical(head, fit.codes)[:, 0], truth.canonical, "similarity") < mean_head
+    assert face_error_mm(head, canonical(head, fit.parameters)[:, 0], truth.canonical, "similarity") < mean_head
 
 
 def test_bounded_expressions_stay_within_their_bounds(head):
     clip, _ = make_clip(head, frames=4, azimuths=(0.0,), calibrated=False, noise=0.05)
-    expression = fit_directly(head, Observations.of(clip, head), QUICK).codes.expression
+    expression = fit_directly(head, Observations.of(clip, head), QUICK).parameters.expression
     assert expression.min() >= 0
     assert expression.max() <= 1
 
@@ -82,8 +85,8 @@ def test_frames_without_a_face_change_nothing_and_are_bridged(head):
     clip.landmark_confidence[3] = 0
     other = replace(clip, landmarks=clip.landmarks.copy())
     other.landmarks[3] = 5.0
-    once = fit_directly(head, Observations.of(clip, head), QUICK).codes
-    twice = fit_directly(head, Observations.of(other, head), QUICK).codes
+    once = fit_directly(head, Observations.of(clip, head), QUICK).parameters
+    twice = fit_directly(head, Observations.of(other, head), QUICK).parameters
     assert torch.equal(once.expression, twice.expression)
     assert torch.equal(once.pose, twice.pose)
     middle = (once.pose[2, 0, :3] + once.pose[4, 0, :3]) / 2
@@ -99,8 +102,8 @@ def test_order_of_views_does_not_matter(head):
         crop_to_image=clip.crop_to_image[:, order],
         segment=replace(clip.segment, views=tuple(clip.segment.views[i] for i in order)),
     )
-    once = fit_directly(head, Observations.of(clip, head), QUICK).codes
-    twice = fit_directly(head, Observations.of(turned, head), QUICK).codes
+    once = fit_directly(head, Observations.of(clip, head), QUICK).parameters
+    twice = fit_directly(head, Observations.of(turned, head), QUICK).parameters
     assert (canonical(head, once)[:, order] - canonical(head, twice)).norm(dim=-1).max() < 1e-3
 
 
@@ -108,14 +111,17 @@ def test_a_clip_without_any_face_gives_finite_numbers(head):
     clip, _ = make_clip(head, frames=3, azimuths=(0.0,), calibrated=False)
     clip.valid[:] = False
     clip.landmark_confidence[:] = 0
-    codes = fit_directly(head, Observations.of(clip, head), QUICK).codes
-    assert all(torch.isfinite(value).all() for value in (codes.shape, codes.expression, codes.pose, codes.camera))
+    parameters = fit_directly(head, Observations.of(clip, head), QUICK).parameters
+    assert all(
+        torch.isfinite(value).all()
+        for value in (parameters.identity, parameters.expression, parameters.pose, parameters.camera)
+    )
 
 
 def test_fitting_is_deterministic(head):
     clip, _ = make_clip(head, frames=4, azimuths=(0.0, 0.4), calibrated=False, noise=0.01)
-    once, twice = (fit_directly(head, Observations.of(clip, head), QUICK).codes for _ in range(2))
-    assert torch.equal(once.shape, twice.shape)
+    once, twice = (fit_directly(head, Observations.of(clip, head), QUICK).parameters for _ in range(2))
+    assert torch.equal(once.identity, twice.identity)
     assert torch.equal(once.pose, twice.pose)
 
 

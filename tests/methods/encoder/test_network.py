@@ -28,21 +28,21 @@ def test_deca_splits_its_outputs_in_the_published_order():
     parts = split_deca(raw)
     assert [part.shape[-1] for part in parts.values()] == [100, 50, 50, 6, 3, 27]
     assert list(parts) == ["shape", "tex", "exp", "pose", "cam", "light"]
-    code = DecaEncoder().decode(raw)
-    assert code.expression[0, 0] == 150
-    assert code.pose[0].tolist() == [200, 201, 202, 0, 0, 0, 203, 204, 205, 0, 0, 0, 0, 0, 0]
-    assert code.camera[0].tolist() == [206, 207, 208]
+    parameters = DecaEncoder().decode(raw)
+    assert parameters.expression[0, 0] == 150
+    assert parameters.pose[0].tolist() == [200, 201, 202, 0, 0, 0, 203, 204, 205, 0, 0, 0, 0, 0, 0]
+    assert parameters.camera[0].tolist() == [206, 207, 208]
 
 
 def test_emoca_takes_expression_from_its_own_branch():
     encoder = EmocaEncoder().eval()
     crops = torch.rand(1, 3, 64, 64)
-    code = encoder(crops)
+    parameters = encoder(crops)
     coarse = encoder.E_flame.layers(encoder.E_flame.encoder(crops))
     expression = encoder.E_expression.layers(encoder.E_expression.encoder(crops))
-    torch.testing.assert_close(code.expression, expression)
-    torch.testing.assert_close(code.shape, coarse[:, :100])
-    torch.testing.assert_close(code.pose[:, 6:9], coarse[:, 203:206])
+    torch.testing.assert_close(parameters.expression, expression)
+    torch.testing.assert_close(parameters.identity, coarse[:, :100])
+    torch.testing.assert_close(parameters.pose[:, 6:9], coarse[:, 203:206])
     with_jaw = EmocaEncoder(53).decode(torch.arange(236.0 + 53)[None])
     assert with_jaw.pose[0, 6:9].tolist() == [286, 287, 288]
     assert with_jaw.pose[0, :3].tolist() == [200, 201, 202]
@@ -65,7 +65,7 @@ def test_cached_features_and_head_equal_the_whole_for_every_split(index):
             moving = encoder.move_from(stage)
             split = encoder.head(encoder.features(crops))
             assert len(moving) > 0
-            for a, b in zip(whole, split, strict=True):
+            for a, b in zip(whole.tensors, split.tensors, strict=True):
                 torch.testing.assert_close(a, b)
     with pytest.raises(ValueError, match="no stage 'nose'"):
         encoder.move_from("nose")
@@ -78,8 +78,8 @@ def test_only_the_stages_from_the_split_up_receive_gradients(index):
     last = encoder.stages[-1]
     moving = {id(p) for p in encoder.move_from(last)}
     assert moving < everything
-    code = encoder(torch.rand(2, 3, size, size))
-    sum(part.square().sum() for part in code).backward()
+    parameters = encoder(torch.rand(2, 3, size, size))
+    sum(part.square().sum() for part in parameters.tensors).backward()
     with_gradient = {id(p) for p in encoder.parameters() if p.grad is not None}
     assert with_gradient == moving
 
@@ -100,7 +100,7 @@ def test_images_of_a_batch_do_not_influence_each_other():
         encoder.train()
         crops = torch.rand(3, 3, size, size)
         with torch.no_grad():
-            for alone, together in zip(encoder(crops[1:2]), encoder(crops), strict=True):
+            for alone, together in zip(encoder(crops[1:2]).tensors, encoder(crops).tensors, strict=True):
                 torch.testing.assert_close(alone[0], together[1], rtol=1e-4, atol=1e-5)
 
 
@@ -108,27 +108,27 @@ def test_compact_camera_puts_the_anchor_where_the_raw_output_says():
     anchor, pivot = (0.0, -0.01, 0.09), (0.0, -0.05, -0.02)
     encoder = CompactEncoder(anchor=anchor, pivot=pivot, scale=9.0).double()
     raw = torch.randn(4, sum(encoder.sizes.values()), dtype=torch.float64)
-    code = encoder.decode(raw)
+    parameters = encoder.decode(raw)
     anchor_t, pivot_t = encoder.anchor, encoder.pivot
-    posed = (rotvec_to_matrix(code.pose[:, :3]) @ (anchor_t - pivot_t) + pivot_t)[:, None]
-    seen = project_weak(posed, code.camera)[:, 0]
+    posed = (rotvec_to_matrix(parameters.pose[:, :3]) @ (anchor_t - pivot_t) + pivot_t)[:, None]
+    seen = project_weak(posed, parameters.camera)[:, 0]
     torch.testing.assert_close(seen, 0.2 * raw[:, 159:161])
-    assert (code.camera[:, 0] > 0).all()
-    assert ((code.expression > 0) & (code.expression < 1)).all()
-    assert code.pose.shape == (4, 15)
-    assert (code.pose[:, 3:] == 0).all()
+    assert (parameters.camera[:, 0] > 0).all()
+    assert ((parameters.expression > 0) & (parameters.expression < 1)).all()
+    assert parameters.pose.shape == (4, 15)
+    assert (parameters.pose[:, 3:] == 0).all()
 
 
 def test_compact_for_an_unbounded_head_with_a_jaw():
     encoder = CompactEncoder("FLAME", n_expression=50, bounded=False, jaw=True)
-    code = encoder(torch.rand(2, 3, 128, 128))
-    assert code.expression.shape == (2, 50)
-    assert (code.pose[:, 6:9] != 0).all()
-    assert (code.pose[:, [3, 4, 5, 9, 14]] == 0).all()
+    parameters = encoder(torch.rand(2, 3, 128, 128))
+    assert parameters.expression.shape == (2, 50)
+    assert (parameters.pose[:, 6:9] != 0).all()
+    assert (parameters.pose[:, [3, 4, 5, 9, 14]] == 0).all()
 
 
 def test_compact_decode_gradient():
     encoder = CompactEncoder(anchor=(0.0, 0.0, 0.1)).double()
     raw = torch.randn(2, sum(encoder.sizes.values()), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda r: torch.cat(encoder.decode(r), -1), raw)
-    assert encoder(torch.zeros(0, 3, 128, 128, dtype=torch.float64)).shape.shape == (0, 100)
+    assert torch.autograd.gradcheck(lambda r: torch.cat(encoder.decode(r).tensors, -1), raw)
+    assert encoder(torch.zeros(0, 3, 128, 128, dtype=torch.float64)).identity.shape == (0, 100)

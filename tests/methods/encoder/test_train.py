@@ -6,9 +6,9 @@ from neuface_ray.errors import UsageError
 from neuface_ray.geometry.alignment import similarity
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.heads import load_head
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.encoder.augment import augment, move_pixels
 from neuface_ray.methods.encoder.losses import SCHEME, accuracy, form, losses
-from neuface_ray.methods.encoder.network import Code
 from neuface_ray.methods.encoder.train import TrainOptions, batch_indices, load_batch, measure_signal, rate, train
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.synthesis.faces import FaceOptions
@@ -30,7 +30,7 @@ def batch(faces):
 
 
 def _perfect(truth):
-    return Code(truth.shape, truth.expression, truth.pose, truth.camera)
+    return HeadParameters(truth.shape, truth.expression, truth.pose, truth.camera)
 
 
 def test_the_truth_has_no_loss_and_every_error_has_some(batch):
@@ -38,14 +38,14 @@ def test_the_truth_has_no_loss_and_every_error_has_some(batch):
     zero = losses(head, _perfect(truth), truth, group=4)
     assert all(float(value) < 0.15 for value in zero.values()), zero
     assert accuracy(head, _perfect(truth), truth)["nme"] < 0.2
-    wrong = Code(truth.shape + 0.5, truth.expression * 0.5, truth.pose * 1.2, truth.camera * 1.05)
+    wrong = HeadParameters(truth.shape + 0.5, truth.expression * 0.5, truth.pose * 1.2, truth.camera * 1.05)
     assert all(float(value) > float(zero[name]) + 0.01 for name, value in losses(head, wrong, truth, group=4).items())
 
 
 def test_person_term_sees_only_the_mean_of_a_persons_shapes(batch):
     head, _, truth = batch
     offset = torch.tensor([1.0, -1.0, 1.0, -1.0] * 2)[:, None]
-    swayed = Code(truth.shape + offset, truth.expression, truth.pose, truth.camera)
+    swayed = HeadParameters(truth.shape + offset, truth.expression, truth.pose, truth.camera)
     terms = losses(head, swayed, truth, group=4)
     assert float(terms["person"]) < 0.1
     assert float(terms["neutral"]) > 0.5
@@ -114,10 +114,10 @@ class _Noisy:
         noise = torch.randn(shapes.shape, generator=torch.Generator().manual_seed(0)) / signal**0.5
         self.answers = iter((signal / (1 + signal) * (shapes + noise)).split(4))
 
-    def __call__(self, crops: torch.Tensor) -> Code:
+    def __call__(self, crops: torch.Tensor) -> HeadParameters:
         pose = torch.zeros(4, 15)
         pose[:, 1] = torch.tensor([-1.2, -0.4, 0.4, 1.2])
-        return Code(next(self.answers), torch.zeros(4, 52), pose, torch.zeros(4, 3))
+        return HeadParameters(next(self.answers), torch.zeros(4, 52), pose, torch.zeros(4, 3))
 
 
 @pytest.mark.parametrize("signal", [0.4, 3.0])

@@ -29,7 +29,7 @@ def test_deca_file_is_read_and_gives_the_same_numbers(tmp_path, deca):
     loaded = load_encoder("deca", path)
     crops = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        for a, b in zip(deca(crops), loaded(crops), strict=True):
+        for a, b in zip(deca(crops).tensors, loaded(crops).tensors, strict=True):
             assert torch.equal(a, b)
     assert not loaded.training
 
@@ -58,7 +58,7 @@ def test_emoca_lightning_checkpoint(tmp_path, outputs):
     loaded = load_encoder("emoca", path)
     crops = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        for a, b in zip(encoder(crops), loaded(crops), strict=True):
+        for a, b in zip(encoder(crops).tensors, loaded(crops).tensors, strict=True):
             assert torch.equal(a, b)
     torch.save({"state_dict": {k: v for k, v in state.items() if "E_flame" in k}}, path)
     with pytest.raises(ModelFileError, match="missing: E_expression"):
@@ -106,7 +106,7 @@ def test_compact_file_round_trip_in_float16(tmp_path):
     assert loaded.head_model == "open_head/1/abc"
     crops = torch.rand(2, 3, 128, 128)
     with torch.no_grad():
-        for a, b in zip(encoder(crops), loaded(crops), strict=True):
+        for a, b in zip(encoder(crops).tensors, loaded(crops).tensors, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-2, atol=2e-3)
     save_file({"x": torch.zeros(1)}, str(path))
     with pytest.raises(ModelFileError, match="no compact encoder"):

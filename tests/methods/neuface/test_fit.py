@@ -11,9 +11,10 @@ import torch
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
 from neuface_ray.fitting.identity import distinct_directions, expansion
-from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_matrix, rotvec_to_quaternion
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.neuface.fit import (
@@ -58,7 +59,7 @@ def observed(head, views=(0.0,), seed=0):
 
 
 def same(a, b, **tolerance) -> bool:
-    pairs = [(getattr(a, n), getattr(b, n)) for n in ("shape", "expression", "pose", "camera")]
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("identity", "expression", "pose", "camera")]
     return all(torch.allclose(x, y, **tolerance) if tolerance else torch.equal(x, y) for x, y in pairs)
 
 
@@ -68,8 +69,8 @@ def test_moving_weights_lowers_the_landmark_error_and_leaves_the_checkpoint_alon
     before = copy.deepcopy(encoder.state_dict())
     none, some = (fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=n, lr=3e-4)) for n in (0, 25))
     objective = Objective(head, seen, ObjectiveConfig())
-    assert objective.terms(some.codes)["landmark"] < 0.7 * objective.terms(none.codes)["landmark"]
-    assert some.codes.shape.shape == (1, 1, head.n_shape)
+    assert objective.terms(some.parameters)["landmark"] < 0.7 * objective.terms(none.parameters)["landmark"]
+    assert some.parameters.identity.shape == (1, 1, head.n_shape)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
 
 
@@ -82,18 +83,18 @@ def test_identity_is_shrunk_less_where_directions_differ(head):
     first = predict(turning, [encode_fixed(turning, crops.flatten(0, 1))], FRAMES, 1)
     directions = distinct_directions(first.pose, seen.valid)
     assert directions > 1
-    fit = fit_neuface(turning, head, crops, seen, NeufaceConfig(passes=0)).codes
-    assert torch.allclose(fit.shape, expansion(directions, 0.8) * first.shape.mean((0, 1), keepdim=True))
+    fit = fit_neuface(turning, head, crops, seen, NeufaceConfig(passes=0)).parameters
+    assert torch.allclose(fit.identity, expansion(directions, 0.8) * first.identity.mean((0, 1), keepdim=True))
     released = NeufaceConfig(objective=ObjectiveConfig(fidelity="released"), passes=0)
-    assert torch.equal(fit_neuface(turning, head, crops, seen, released).codes.shape, first.shape[:1])
+    assert torch.equal(fit_neuface(turning, head, crops, seen, released).parameters.identity, first.identity[:1])
 
 
 def test_what_came_before_leaves_no_trace(head, encoder):
     config = NeufaceConfig(passes=3)
     first, second = observed(head, seed=1), observed(head, seed=2)
-    alone = fit_neuface(encoder, head, *second, config).codes
+    alone = fit_neuface(encoder, head, *second, config).parameters
     fit_neuface(encoder, head, *first, config)
-    assert same(alone, fit_neuface(encoder, head, *second, config).codes)
+    assert same(alone, fit_neuface(encoder, head, *second, config).parameters)
 
 
 @pytest.mark.parametrize("stage", ["stem", "stage4", "top"])
@@ -125,9 +126,9 @@ def test_a_fixed_feature_gives_what_the_whole_encoder_gives(encoder):
     work = copy.deepcopy(encoder)
     work.move_from("top")
     crops = torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8)
-    code, whole = work.head(encode_fixed(work, crops)), encoder(crops.float() / 255)
-    assert torch.allclose(code.shape, whole.shape, atol=1e-6)
-    assert torch.allclose(code.camera, whole.camera, atol=1e-5)
+    part, whole = work.head(encode_fixed(work, crops)), encoder(crops.float() / 255)
+    assert torch.allclose(part.identity, whole.identity, atol=1e-6)
+    assert torch.allclose(part.camera, whole.camera, atol=1e-5)
 
 
 def test_divergence_falls_back_to_the_last_good_iterate(head, encoder):
@@ -135,7 +136,7 @@ def test_divergence_falls_back_to_the_last_good_iterate(head, encoder):
     fit = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=30, lr=10.0))
     assert fit.reasons == ("diverged",)
     start = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0))
-    assert same(fit.codes, start.codes)
+    assert same(fit.parameters, start.parameters)
 
 
 def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
@@ -144,42 +145,42 @@ def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
     seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
     blank = crops.clone()
     blank[1] = 0
-    once, twice = (fit_neuface(encoder, head, c, seen, NeufaceConfig(passes=3)).codes for c in (crops, blank))
+    once, twice = (fit_neuface(encoder, head, c, seen, NeufaceConfig(passes=3)).parameters for c in (crops, blank))
     assert same(once, twice, atol=1e-5)
     assert torch.allclose(once.expression[1], (once.expression[0] + once.expression[2]) / 2, atol=1e-6)
 
 
 def test_priors_keep_the_answer_near_the_encoders_first(head, encoder):
     crops, seen = observed(head)
-    first = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0)).codes
+    first = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0)).parameters
     kept, free = (
-        fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=15, shape_prior=w, expression_prior=w)).codes
+        fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=15, shape_prior=w, expression_prior=w)).parameters
         for w in (1e3, 0.0)
     )
-    for name in ("shape", "expression"):
-        moved, by_itself = ((getattr(codes, name) - getattr(first, name)).norm() for codes in (kept, free))
+    for name in ("identity", "expression"):
+        moved, by_itself = ((getattr(parameters, name) - getattr(first, name)).norm() for parameters in (kept, free))
         assert moved < 0.5 * by_itself
 
 
 def test_the_anchor_is_smooth_only_where_the_objective_looks_along_time(head, encoder):
     crops, seen = observed(head)
-    codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
-    still = first_answer(codes, seen, ObjectiveConfig(temporal=0, smoothness=0))
-    smooth = first_answer(codes, seen, ObjectiveConfig())
-    assert still.shape.shape == (1, 1, head.n_shape)
-    assert torch.equal(still.expression, codes.expression)
-    assert torch.equal(smooth.expression, low_passed(codes.expression, seen.valid, ANCHOR_LOW_PASS))
-    slow = first_answer(codes, replace(seen, fps=12.5), ObjectiveConfig())
-    assert torch.equal(slow.expression, low_passed(codes.expression, seen.valid, ANCHOR_LOW_PASS / 2))
+    parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
+    still = first_answer(parameters, seen, ObjectiveConfig(temporal=0, smoothness=0))
+    smooth = first_answer(parameters, seen, ObjectiveConfig())
+    assert still.identity.shape == (1, 1, head.n_shape)
+    assert torch.equal(still.expression, parameters.expression)
+    assert torch.equal(smooth.expression, low_passed(parameters.expression, seen.valid, ANCHOR_LOW_PASS))
+    slow = first_answer(parameters, replace(seen, fps=12.5), ObjectiveConfig())
+    assert torch.equal(slow.expression, low_passed(parameters.expression, seen.valid, ANCHOR_LOW_PASS / 2))
 
 
 def test_terms_in_time_follow_the_frame_rate_but_the_papers_average_does_not(head, encoder):
     crops, seen = observed(head)
-    codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
+    parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
 
     def terms(fps, order, fidelity="paper"):
         config = ObjectiveConfig(temporal=7.0, temporal_order=order, smoothness=3.0, fidelity=fidelity)
-        return Objective(head, replace(seen, fps=fps), config).terms(codes)
+        return Objective(head, replace(seen, fps=fps), config).terms(parameters)
 
     base, fast, paper, paper_fast = terms(25.0, 2), terms(50.0, 2), terms(25.0, 0), terms(50.0, 0)
     released, released_fast = terms(25.0, 2, "released"), terms(50.0, 2, "released")
@@ -200,21 +201,21 @@ def test_observations_know_the_frame_rate_of_their_clip(head, told, used):
 
 def test_the_anchor_is_the_mean_of_the_valid_views_where_the_objective_looks_across_them(head, encoder):
     crops, seen = observed(head, (-0.4, 0.4))
-    codes = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 2)
+    parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 2)
     valid = seen.valid.clone()
     valid[1, 0] = False
     seen = replace(seen, valid=valid)
-    apart, joined = (first_answer(codes, seen, ObjectiveConfig(temporal=0, view=w)).expression for w in (0, 1))
-    assert torch.equal(apart, codes.expression)
-    assert torch.allclose(joined[0], codes.expression[0].mean(0).expand(2, -1))
-    assert torch.allclose(joined[1], codes.expression[1, 1].expand(2, -1))
+    apart, joined = (first_answer(parameters, seen, ObjectiveConfig(temporal=0, view=w)).expression for w in (0, 1))
+    assert torch.equal(apart, parameters.expression)
+    assert torch.allclose(joined[0], parameters.expression[0].mean(0).expand(2, -1))
+    assert torch.allclose(joined[1], parameters.expression[1, 1].expand(2, -1))
 
 
 def test_views_can_agree_by_expressions_not_by_a_smaller_head(head, encoder):
     crops, seen = observed(head, (-0.4, 0.4))
     features = [encode_fixed(encoder, crops.flatten(0, 1))]
-    leaves = [value.requires_grad_() for value in predict(encoder, features, FRAMES, 2).__dict__.values() if value is not None]
-    shared = Codes(leaves[0].mean((0, 1), keepdim=True), *leaves[1:])
+    leaves = predict(encoder, features, FRAMES, 2).map(torch.Tensor.requires_grad_).tensors
+    shared = HeadParameters(leaves[0].mean((0, 1), keepdim=True), *leaves[1:])
     Objective(head, seen, ObjectiveConfig(landmark=0, temporal=0)).terms(shared)["view"].backward()
     assert leaves[0].grad is None
     assert leaves[1].grad.abs().sum() > 0
@@ -257,9 +258,11 @@ def test_parts_of_one_motion_blend_into_that_motion():
     parts, frames = chunks(30, 12, 4), 30
     turn = torch.zeros(frames, 1, 15)
     turn[:, 0, 1] = torch.linspace(2.9, 3.4, frames)
-    whole = Codes(torch.ones(1, 1, 3), torch.randn(frames, 1, 5), turn, torch.randn(frames, 1, 3))
+    whole = HeadParameters(torch.ones(1, 1, 3), torch.randn(frames, 1, 5), turn, torch.randn(frames, 1, 3))
     wrapped = quaternion_to_rotvec(rotvec_to_quaternion(turn.unflatten(-1, (-1, 3)))).flatten(2)
-    pieces = [Codes(whole.shape, whole.expression[p], (wrapped if p.start else turn)[p], whole.camera[p]) for p in parts]
+    pieces = [
+        HeadParameters(whole.identity, whole.expression[p], (wrapped if p.start else turn)[p], whole.camera[p]) for p in parts
+    ]
     joined = blended(pieces, parts)
     assert torch.allclose(joined.expression, whole.expression, atol=1e-6)
     assert torch.allclose(joined.camera, whole.camera, atol=1e-6)
@@ -272,13 +275,13 @@ def test_a_long_clip_has_one_identity_and_no_seam(head, encoder):
     seen = Observations.of(clip, head)
     pictures = torch.randint(0, 255, (1, 1, 3, 128, 128), dtype=torch.uint8).expand(14, -1, -1, -1, -1)
     config = NeufaceConfig(passes=4, chunk_frames=6, chunk_overlap=2)
-    codes = fit_neuface(encoder, head, pictures, seen, config).codes
-    assert codes.shape.shape == (1, 1, head.n_shape)
-    assert codes.pose.shape == (14, 1, 15)
-    inside = [fit_chunk(encoder, head, pictures[p], seen.of_frames(p), config, codes.shape) for p in chunks(14, 6, 2)]
-    low = torch.minimum(inside[0].codes.camera[-2:], inside[1].codes.camera[:2])
-    high = torch.maximum(inside[0].codes.camera[-2:], inside[1].codes.camera[:2])
-    assert ((codes.camera[4:6] >= low - 1e-5) & (codes.camera[4:6] <= high + 1e-5)).all()
+    parameters = fit_neuface(encoder, head, pictures, seen, config).parameters
+    assert parameters.identity.shape == (1, 1, head.n_shape)
+    assert parameters.pose.shape == (14, 1, 15)
+    inside = [fit_chunk(encoder, head, pictures[p], seen.of_frames(p), config, parameters.identity) for p in chunks(14, 6, 2)]
+    low = torch.minimum(inside[0].parameters.camera[-2:], inside[1].parameters.camera[:2])
+    high = torch.maximum(inside[0].parameters.camera[-2:], inside[1].parameters.camera[:2])
+    assert ((parameters.camera[4:6] >= low - 1e-5) & (parameters.camera[4:6] <= high + 1e-5)).all()
 
 
 def test_the_step_size_rises_then_falls_to_zero():
@@ -301,7 +304,10 @@ def test_a_clip_without_faces_is_not_optimised(head, encoder, monkeypatch):
     empty = replace(seen, valid=torch.zeros_like(seen.valid), weight=torch.zeros_like(seen.weight))
     monkeypatch.setattr("neuface_ray.methods.neuface.fit.optimise_once", lambda *_: pytest.fail("nothing is to be optimised"))
     fit = fit_neuface(encoder, head, crops, empty, NeufaceConfig())
-    assert all(torch.isfinite(part).all() for part in (fit.codes.shape, fit.codes.expression, fit.codes.pose, fit.codes.camera))
+    assert all(
+        torch.isfinite(part).all()
+        for part in (fit.parameters.identity, fit.parameters.expression, fit.parameters.pose, fit.parameters.camera)
+    )
 
 
 @pytest.mark.parametrize("faceless", [slice(0, 2), slice(2, 4)])
@@ -312,7 +318,7 @@ def test_a_chunk_without_faces_leaves_the_others_their_terms(head, encoder, face
     seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
     fit = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=3, chunk_frames=2, chunk_overlap=0))
     assert fit.terms["landmark"] > 0
-    assert torch.isfinite(fit.codes.expression).all()
+    assert torch.isfinite(fit.parameters.expression).all()
 
 
 @pytest.mark.parametrize(
