@@ -91,6 +91,20 @@ class Observations:
         return self.intrinsics is not None
 
 
+@dataclass(frozen=True)
+class Fit:
+    """The result of a fit.
+
+    Args:
+        parameters: of shape (F, V, .). terms: the last value of every weighted term of the objective, priors included.
+        reasons: codes of what went wrong without being fatal, such as ``diverged``.
+    """
+
+    parameters: HeadParameters
+    terms: dict[str, float]
+    reasons: tuple[str, ...] = ()
+
+
 @dataclass
 class ObjectiveConfig:
     """Weights of the objective's terms (defaults are NeuFace's released ones)."""

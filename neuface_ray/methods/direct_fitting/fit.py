@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Fit, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
 from neuface_ray.geometry.mesh import vertex_normals
@@ -50,15 +50,6 @@ class DirectFitConfig:
     """Step size of rotations (radians) and of log camera scale."""
     lr_coefficients: float = 0.06
     """Step size of identity and expression coefficients."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The result of a fit: parameters of shape (F, V, .) and the last value of every term."""
-
-    parameters: HeadParameters
-    terms: dict[str, float]
-    reasons: tuple[str, ...] = ()
 
 
 def fit_directly(head: HeadModel, seen: Observations, config: DirectFitConfig) -> Fit:

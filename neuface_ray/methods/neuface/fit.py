@@ -23,13 +23,12 @@ from torch import Tensor
 from neuface_ray.errors import UsageError
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Fit, Objective, ObjectiveConfig, Observations
 from neuface_ray.fitting.pose import fill_invalid
 from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
-from neuface_ray.methods.direct_fitting.fit import Fit
 from neuface_ray.methods.encoder.network import Encoder
 
 
