@@ -66,6 +66,23 @@ def cut(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(crop.transpose(2, 0, 1))
 
 
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """A square uint8 (S, S, 3) image at another side: area means where it shrinks, bilinear where it grows."""
+    if image.shape[0] == size:
+        return image
+    how = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=how)
+
+
+def resize_crops(crops: np.ndarray, size: int) -> np.ndarray:
+    """Crops (..., 3, S, S) at another side, each by :func:`resize`."""
+    if crops.shape[-1] == size:
+        return crops
+    images = crops.reshape(-1, *crops.shape[-3:]).transpose(0, 2, 3, 1)
+    resized = np.stack([resize(image, size) for image in images]).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(resized).reshape(*crops.shape[:-2], size, size)
+
+
 def blur(crop: np.ndarray) -> float:
     """Sharpness of a (3, S, S) crop: variance of the Laplacian of its luma; low is blurred."""
     luma = cv2.cvtColor(np.ascontiguousarray(crop.transpose(1, 2, 0)), cv2.COLOR_RGB2GRAY)

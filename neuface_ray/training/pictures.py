@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from neuface_ray.dataset.storage import Store
 from neuface_ray.errors import DataError
 from neuface_ray.media.config import Limits
-from neuface_ray.media.crop import cut
+from neuface_ray.media.crop import cut, resize
 from neuface_ray.media.decode import probe_video, read_image, read_video
 from neuface_ray.media.plan import IMAGE_SUFFIXES
 from neuface_ray.media.source import open_local
@@ -72,9 +72,7 @@ def decode_crop(data: bytes, size: int) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError("a stored crop is not a readable image", code="corrupt")
-    if image.shape[0] != size:
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR)
-    return np.ascontiguousarray(image[..., ::-1])
+    return np.ascontiguousarray(resize(image, size)[..., ::-1])
 
 
 def _frames(uri: str, indices: list[int], source_frame: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

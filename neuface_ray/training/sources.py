@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +16,7 @@ import neuface_ray
 from neuface_ray.dataset.arrays import to_arrays
 from neuface_ray.dataset.reader import MeshDataset
 from neuface_ray.errors import DataError, UsageError
+from neuface_ray.media.crop import resize
 from neuface_ray.training.pictures import SOURCE_COLUMNS, STORED, crops_of
 
 KEYS = ("clip_id", "sequence_id", "person", "view", "frame_index", "valid", "accepted")
@@ -152,9 +152,7 @@ def _read_shard(shard: Path, reading: Reading, rng: np.random.Generator) -> Iter
     columns = {name: np.load(shard / f"{name}.npy") for name in reading.columns}
     size, invalid = reading.image_size, reading.views - 1
     for index in rng.permutation(len(images)):
-        image = np.asarray(images[index])
-        if image.shape[0] != size:
-            image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        image = resize(np.asarray(images[index]), size)
         sample = {name: values[index][None].astype(np.float32) for name, values in columns.items()}
         sample["image"] = image[None]
         sample = {name: np.repeat(value, reading.views, 0) for name, value in sample.items()}

@@ -79,3 +79,21 @@ def test_blur_falls_when_the_picture_is_blurred() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     sharp, soft = (crop.blur(image.transpose(2, 0, 1)) for image in (noise, cv2.GaussianBlur(noise, (0, 0), 2)))
     assert soft < sharp / 10
+
+
+def test_crops_of_another_size_show_the_same_picture():
+    picture = smooth_image(96, 96)
+    blocks = picture.reshape(48, 2, 48, 2, 3).astype(int).sum((1, 3))
+    assert np.abs(crop.resize(picture, 48) - blocks / 4).max() <= 0.5
+    larger = crop.resize(picture, 192)
+    assert np.abs(crop.resize(larger, 96).astype(int) - picture).max() <= 4
+    assert crop.resize(picture, 96) is picture
+
+
+def test_a_batch_of_crops_is_resized_one_by_one():
+    crops = np.random.default_rng(0).integers(0, 255, (2, 3, 3, 40, 40), dtype=np.uint8)
+    for size in (24, 56):
+        small = crop.resize_crops(crops, size)
+        assert small.shape == (2, 3, 3, size, size)
+        np.testing.assert_array_equal(small[1, 2].transpose(1, 2, 0), crop.resize(crops[1, 2].transpose(1, 2, 0), size))
+    assert crop.resize_crops(crops, 40) is crops

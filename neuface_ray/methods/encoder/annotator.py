@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +12,7 @@ from neuface_ray.errors import ModelFileError, UsageError
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.objective import Observations
 from neuface_ray.heads import HeadModel
+from neuface_ray.media.crop import resize_crops
 from neuface_ray.media.source import content_hash
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.encoder.weights import PACKAGED, load_encoder
@@ -53,13 +52,7 @@ class EncoderAnnotator(Annotator):
 
     def crops(self, clip: FaceClip) -> Tensor:
         """The clip's crops uint8 (F, V, 3, H, W) at the encoder's size."""
-        size = clip.crops.shape[-1]
-        if size == self.crop_size:
-            return torch.from_numpy(clip.crops)
-        images = clip.crops.reshape(-1, 3, size, size).transpose(0, 2, 3, 1)
-        how = cv2.INTER_AREA if size > self.crop_size else cv2.INTER_LINEAR
-        small = [cv2.resize(image, (self.crop_size, self.crop_size), interpolation=how) for image in images]
-        return torch.from_numpy(np.stack(small).transpose(0, 3, 1, 2).copy()).unflatten(0, clip.valid.shape)
+        return torch.from_numpy(resize_crops(clip.crops, self.crop_size))
 
     def annotate(self, clip: FaceClip) -> MeshSequence:
         """The encoder's answer for every frame; frames without a face are interpolated."""

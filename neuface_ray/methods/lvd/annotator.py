@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from neuface_ray.geometry.cameras import view_rotation
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
+from neuface_ray.media.crop import resize_crops
 from neuface_ray.media.source import content_hash
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.heatmap.keypoints import image_keypoints
@@ -129,7 +129,8 @@ class VertexDescent(Annotator):
         """Crops, places of the resting head, 2D keypoints and validity, each (F, V, ...)."""
         placed = place_heads(clip, self.head, self.device)
         hints = torch.from_numpy(image_keypoints(clip.landmarks, getattr(self.network, "n_keypoints", 18))).to(self.device)
-        return self._images(clip), placed, hints, torch.as_tensor(clip.valid, device=self.device)
+        images = torch.from_numpy(resize_crops(clip.crops, self.crop_size))
+        return images, placed, hints, torch.as_tensor(clip.valid, device=self.device)
 
     def _descend(self, images: Tensor, placed: Tensor, hints: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Vertices (B, N, V, 3), keypoints and last step (B, N) of instants in N views."""
@@ -165,16 +166,6 @@ class VertexDescent(Annotator):
         posed, pose, camera = (fill_invalid(x.flatten(2), valid) for x in (posed, pose, camera))
         nothing = camera.new_zeros(*valid.shape, 0)
         return posed.unflatten(2, (-1, 3)), HeadParameters(nothing, nothing, pose, camera)
-
-    def _images(self, clip: FaceClip) -> Tensor:
-        """The clip's crops uint8 (F, V, 3, S, S) at the network's size."""
-        size, wanted = clip.crops.shape[-1], self.crop_size
-        if size == wanted:
-            return torch.from_numpy(clip.crops)
-        images = clip.crops.reshape(-1, 3, size, size).transpose(0, 2, 3, 1)
-        how = cv2.INTER_AREA if size > wanted else cv2.INTER_LINEAR
-        small = np.stack([cv2.resize(image, (wanted, wanted), interpolation=how) for image in images])
-        return torch.from_numpy(np.ascontiguousarray(small.transpose(0, 3, 1, 2))).unflatten(0, clip.valid.shape)
 
 
 def place_heads(clip: FaceClip, head: HeadModel, device: torch.device | str = "cpu") -> Tensor:
