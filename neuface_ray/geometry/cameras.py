@@ -24,6 +24,28 @@ def project_weak(points: Tensor, camera: Tensor) -> Tensor:
     return shifted * shifted.new_tensor([1.0, -1.0])
 
 
+def nearest_weak_camera(points: Tensor, observed: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The weak-perspective camera that brings points nearest to their places in the crop, by weighted least squares.
+
+    The points' orientation is given; :func:`neuface_ray.fitting.pose.scaled_orthography` finds it as well.
+
+    Args:
+        points: (..., N, 3) in the view frame, metres. observed: (..., N, 2) crop coordinates.
+        weight: (..., N) non-negative; all alike if None.
+
+    Returns:
+        (..., 3) scale, tx, ty. The scale is negative for a mirrored picture, and 0, with offsets that are not finite, where all
+        weights are 0.
+    """
+    weight = torch.ones_like(points[..., 0]) if weight is None else weight
+    share = (weight / weight.sum(-1, keepdim=True).clamp_min(1e-9))[..., None]
+    flat, image = points[..., :2], observed * observed.new_tensor([1.0, -1.0])
+    flat_mean, image_mean = (share * flat).sum(-2), (share * image).sum(-2)
+    centred = share * (flat - flat_mean[..., None, :])
+    scale = (centred * (image - image_mean[..., None, :])).sum((-1, -2)) / (centred * flat).sum((-1, -2)).clamp_min(1e-12)
+    return torch.cat([scale[..., None], image_mean / scale[..., None] - flat_mean], -1)
+
+
 def project_pinhole(points: Tensor, translation: Tensor, intrinsics: Tensor) -> Tensor:
     """Perspective projection of points given in the view frame.
 

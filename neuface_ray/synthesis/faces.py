@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuface_ray.geometry.cameras import nearest_weak_camera
 from neuface_ray.geometry.rays import PinholeCamera, crop_to_pixels
 from neuface_ray.geometry.render import smooth_normals
 from neuface_ray.heads.model import HeadModel
@@ -116,7 +117,7 @@ def make_face(stage: Stage, options: FaceOptions, seed: int, index: int) -> Face
         person.shape,
         expression.astype(np.float32),
         pose.astype(np.float32),
-        nearest_weak_camera(landmarks, crop).astype(np.float32),
+        nearest_weak_camera(torch.from_numpy(landmarks), torch.from_numpy(crop)).float().numpy(),
         crop.astype(np.float32),
         visible,
         np.diag([scale, scale, 1.0]) @ camera.intrinsics,
@@ -246,11 +247,3 @@ def seen(picture: Picture, hidden: np.ndarray, pixels: np.ndarray, depth: np.nda
     x, y = np.clip(pixels.astype(int), 0, size - 1).T
     nearby = cv2.dilate(np.where(np.isfinite(picture.depth), picture.depth, -1e3).astype(np.float32), np.ones((3, 3), np.uint8))
     return inside & (depth < nearby[y, x] + _DEPTH_TOLERANCE_M) & (hidden[y, x] < 0.5)
-
-
-def nearest_weak_camera(points: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """The camera (3,) whose projections of points (L, 3) lie nearest to crop coordinates (L, 2), in closed form."""
-    flat, image = points[:, :2], crop * [1.0, -1.0]
-    mean, centre = flat.mean(0), image.mean(0)
-    scale = ((flat - mean) * (image - centre)).sum() / ((flat - mean) ** 2).sum()
-    return np.concatenate([[scale], centre / scale - mean])

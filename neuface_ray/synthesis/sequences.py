@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from neuface_ray.geometry.cameras import view_rotation, world_to_view
+from neuface_ray.geometry.cameras import nearest_weak_camera, view_rotation, world_to_view
 from neuface_ray.geometry.rays import PinholeCamera, crop_to_pixels
 from neuface_ray.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from neuface_ray.media.crop import crop_to_image, landmark_box, to_crop
@@ -23,7 +23,6 @@ from neuface_ray.synthesis.faces import (
     heads_numbers,
     landmarks_of,
     make_person,
-    nearest_weak_camera,
     portrait,
     posed,
     seen,
@@ -153,7 +152,7 @@ def _film(
                 "visible": seen(picture, np.zeros((side, side)), camera.project(landmarks), camera.depth(landmarks)),
                 "crop_to_image": to_image,
                 "pose": numbers,
-                "camera": nearest_weak_camera(landmarks, crop),
+                "camera": nearest_weak_camera(torch.from_numpy(landmarks), torch.from_numpy(crop)).numpy(),
                 "translation": translation,
                 "face_px": np.ptp(pixels, axis=0).mean(),
             }

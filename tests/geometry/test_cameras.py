@@ -75,7 +75,23 @@ def test_transform_points_and_its_inverse(points):
     torch.testing.assert_close(C.transform_points(moved, torch.linalg.inv(matrix)), flat)
 
 
-def test_nearest_weak_camera_agrees_at_the_origin_and_to_first_order():
+def test_nearest_weak_camera_is_the_weighted_least_squares_solution(points):
+    random = torch.Generator().manual_seed(0)
+    camera = torch.tensor([7.5, 0.02, -0.01], dtype=torch.float64)
+    torch.testing.assert_close(C.nearest_weak_camera(points, C.project_weak(points, camera)), camera.expand(2, 3, 3))
+    observed = C.project_weak(points, camera) + 0.05 * torch.randn(2, 3, 11, 2, generator=random, dtype=torch.float64)
+    weight = torch.rand(2, 3, 11, generator=random, dtype=torch.float64)
+    found = C.nearest_weak_camera(points, observed, weight)
+    for index in np.ndindex(2, 3):
+        # u = scale x + a, -v = scale y + b
+        x, u, w = points[index][:, :2].numpy(), observed[index].numpy() * [1, -1], weight[index].sqrt().numpy()
+        rows = [np.stack([x[:, k], np.full(11, k == 0), np.full(11, k == 1)], 1) * w[:, None] for k in (0, 1)]
+        scale, a, b = np.linalg.lstsq(np.concatenate(rows), np.concatenate([u[:, k] * w for k in (0, 1)]), rcond=None)[0]
+        np.testing.assert_allclose(found[index], [scale, a / scale, b / scale])
+    assert C.nearest_weak_camera(points, observed, torch.zeros_like(weight))[..., 0].eq(0).all()
+
+
+def test_weak_from_pinhole_agrees_at_the_origin_and_to_first_order():
     translation = torch.tensor([[0.1, -0.05, -0.8]], dtype=torch.float64)
     image_to_crop = torch.linalg.inv(torch.tensor([[100.0, 0, 400], [0, 100, 300], [0, 0, 1]], dtype=torch.float64))
     square = torch.tensor([[900.0, 0, 310], [0, 900, 250], [0, 0, 1]], dtype=torch.float64)

@@ -17,7 +17,6 @@ from neuface_ray.synthesis.faces import (
     landmarks_of,
     make_face,
     make_person,
-    nearest_weak_camera,
     portrait,
     posed,
 )
@@ -79,13 +78,6 @@ def test_landmarks_of_the_far_side_are_hidden_and_the_near_side_is_seen(stage):
     nose_bridge_sides = np.array([face.visible[[133, 362]] for face in many])  # inner corners of the right and the left eye
     assert (np.abs(yaw) > 0.8).sum() >= 3
     assert not nose_bridge_sides[yaw > 0.95, 1].all() or not nose_bridge_sides[yaw < -0.95, 0].all()
-
-
-def test_nearest_weak_camera_recovers_a_weak_camera():
-    rng = np.random.default_rng(0)
-    points, camera = rng.normal(size=(20, 3)), np.array([7.5, 0.02, -0.01])
-    crop = project_weak(torch.from_numpy(points), torch.from_numpy(camera)).numpy()
-    np.testing.assert_allclose(nearest_weak_camera(points, crop), camera, atol=1e-9)
 
 
 def test_what_the_picture_shows_is_at_the_landmarks(stage):

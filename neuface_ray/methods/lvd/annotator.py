@@ -19,7 +19,7 @@ from torch import Tensor
 from neuface_ray.errors import ModelFileError
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.alignment import Alignment, similarity
-from neuface_ray.geometry.cameras import view_rotation
+from neuface_ray.geometry.cameras import nearest_weak_camera, view_rotation
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
@@ -184,7 +184,8 @@ def place_heads(clip: FaceClip, head: HeadModel, device: torch.device | str = "c
         extrinsics = torch.as_tensor(np.stack([c.world_to_camera for c in cameras]), dtype=torch.float32, device=device)
         rotation = _agreed(rotation, view_rotation(extrinsics), weight.sum(-1))
         turned = points @ rotation.transpose(-1, -2)
-        camera = _camera_of(turned, observed, weight, camera)
+        found = nearest_weak_camera(turned, observed, weight)
+        camera = torch.where((weight.sum(-1, keepdim=True) > 0) & (found[..., :1] > 0), found, camera)
     root = head.template_joints[0].to(device)
     depth = (root - (rotation @ root[:, None])[..., 0])[..., 2:]  # the head turns about its root, as in training
     shift = torch.cat([camera[..., 1:], depth], -1)
@@ -198,16 +199,3 @@ def _agreed(rotation: Tensor, views: Tensor, weight: Tensor) -> Tensor:
     sign = torch.ones_like(world[..., 0])
     sign[..., 2] = torch.linalg.det(left @ right)
     return views @ (left * sign[..., None, :] @ right)[:, None]
-
-
-def _camera_of(turned: Tensor, observed: Tensor, weight: Tensor, otherwise: Tensor) -> Tensor:
-    """Weak-perspective cameras (..., 3) for turned points (..., L, 3), by weighted least squares."""
-    total = weight.sum(-1, keepdim=True)
-    share = (weight / total.clamp_min(1e-9))[..., None]
-    seen = observed * observed.new_tensor([1.0, -1.0])
-    flat = turned[..., :2]
-    flat_mean, seen_mean = (share * flat).sum(-2), (share * seen).sum(-2)
-    centred = share * (flat - flat_mean[..., None, :])
-    scale = (centred * (seen - seen_mean[..., None, :])).sum((-1, -2)) / (centred * flat).sum((-1, -2)).clamp_min(1e-12)
-    camera = torch.cat([scale[..., None], seen_mean / scale[..., None] - flat_mean], -1)
-    return torch.where((total > 0) & (scale[..., None] > 0), camera, otherwise)
