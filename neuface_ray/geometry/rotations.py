@@ -110,6 +110,22 @@ def rotation_6d_to_matrix(columns: Tensor) -> Tensor:
     return torch.stack([first, second, torch.linalg.cross(first, second)], -1)
 
 
+def mean_rotation(rotation: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of rotations in the chordal sense: the rotation nearest to all of them in the Frobenius norm.
+
+    Args:
+        rotation: (..., K, 3, 3). weight: (..., K) non-negative.
+
+    Returns:
+        (..., 3, 3); the identity where all weights are 0. Source: Hartley et al., "Rotation Averaging", IJCV 2013, section 5.
+    """
+    total = (rotation * weight[..., None, None]).sum(-3)
+    left, _, right = torch.linalg.svd(total)
+    sign = torch.ones_like(total[..., 0])
+    sign[..., 2] = torch.linalg.det(left @ right)
+    return left * sign[..., None, :] @ right
+
+
 def align_hemisphere(quaternion: Tensor, dim: int) -> Tensor:
     """Flips signs along ``dim`` so that consecutive quaternions (..., 4) have a non-negative dot product.
 

@@ -154,3 +154,19 @@ def test_any_batch_dimensions(shape):
     assert R.matrix_to_quaternion(matrix).shape == (*shape[:-1], 4)
     assert R.matrix_to_rotvec(matrix).shape == shape
     assert R.yaw_pitch_roll_deg(matrix).shape == shape
+
+
+def test_mean_agrees_with_scipy():
+    turns = R.rotvec_to_matrix(torch.randn(2, 5, 4, 3, dtype=torch.float64))
+    weight = torch.rand(2, 5, 4, dtype=torch.float64)
+    mean = R.mean_rotation(turns, weight)
+    for index in np.ndindex(2, 5):
+        expected = Rotation.from_matrix(turns[index].numpy()).mean(weight[index].numpy()).as_matrix()
+        np.testing.assert_allclose(mean[index].numpy(), expected, atol=1e-12)
+
+
+def test_mean_ignores_what_has_no_weight():
+    turns = R.rotvec_to_matrix(torch.randn(3, 3, dtype=torch.float64))
+    only_second = torch.tensor([0.0, 1, 0], dtype=torch.float64)
+    torch.testing.assert_close(R.mean_rotation(turns, only_second), turns[1])
+    torch.testing.assert_close(R.mean_rotation(turns, 0 * only_second), torch.eye(3, dtype=torch.float64))

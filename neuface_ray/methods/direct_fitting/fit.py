@@ -20,7 +20,7 @@ from neuface_ray.fitting.objective import Fit, Objective, ObjectiveConfig, Obser
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
 from neuface_ray.geometry.mesh import vertex_normals
-from neuface_ray.geometry.rotations import matrix_to_quaternion, matrix_to_rotvec, quaternion_to_rotvec, rotvec_to_matrix
+from neuface_ray.geometry.rotations import matrix_to_rotvec, mean_rotation, rotvec_to_matrix
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.types import ARKIT_NAMES, JOINT_NAMES
@@ -128,20 +128,15 @@ def initial_expression(head: HeadModel, seen: Observations, use_blendshapes: boo
 def pose_in_world(head: HeadModel, rotation: Tensor, camera: Tensor, seen: Observations) -> tuple[Tensor, Tensor]:
     """One head pose per frame from the views of calibrated cameras.
 
-    Orientations are averaged as quaternions; the root joint is where the viewing rays meet in the least-squares sense, with
-    the depth that the weak-perspective scale implies as a weak second witness, so that one valid view is enough.
+    Orientations are averaged over the valid views; the root joint is where the viewing rays meet in the least-squares sense,
+    with the depth that the weak-perspective scale implies as a weak second witness, so that one valid view is enough.
 
     Returns:
         Root rotation vector and root joint position in the world, (F, 1, 3) each.
     """
     valid = seen.valid.to(rotation.dtype)
     to_view = view_rotation(seen.world_to_camera)
-    quaternion = matrix_to_quaternion(to_view.transpose(-1, -2) @ rotation)
-    reference = quaternion.gather(1, valid.argmax(1)[:, None, None].expand(-1, 1, 4))
-    sign = torch.where((quaternion * reference).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-    root = quaternion_to_rotvec(
-        torch.nn.functional.normalize((valid[..., None] * sign * quaternion).sum(1, keepdim=True), dim=-1)
-    )
+    root = matrix_to_rotvec(mean_rotation(to_view.transpose(-1, -2) @ rotation, valid))[:, None]
 
     joint = head.joints(rotation.new_zeros(head.n_shape), rotation.new_zeros(head.n_expression))[0]
     crop_point = camera[..., :1] * (joint[:2] + camera[..., 1:]) * camera.new_tensor([1.0, -1.0])

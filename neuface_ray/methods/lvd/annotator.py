@@ -20,7 +20,7 @@ from neuface_ray.errors import ModelFileError
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.alignment import Alignment, similarity
 from neuface_ray.geometry.cameras import nearest_weak_camera, view_rotation
-from neuface_ray.geometry.rotations import matrix_to_rotvec
+from neuface_ray.geometry.rotations import matrix_to_rotvec, mean_rotation
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.media.crop import resize_crops
@@ -182,7 +182,8 @@ def place_heads(clip: FaceClip, head: HeadModel, device: torch.device | str = "c
     cameras = [view.camera for view in clip.segment.views]
     if len(cameras) > 1 and all(camera is not None for camera in cameras):
         extrinsics = torch.as_tensor(np.stack([c.world_to_camera for c in cameras]), dtype=torch.float32, device=device)
-        rotation = _agreed(rotation, view_rotation(extrinsics), weight.sum(-1))
+        views = view_rotation(extrinsics)
+        rotation = views @ mean_rotation(views.transpose(-1, -2) @ rotation, weight.sum(-1))[:, None]
         turned = points @ rotation.transpose(-1, -2)
         found = nearest_weak_camera(turned, observed, weight)
         camera = torch.where((weight.sum(-1, keepdim=True) > 0) & (found[..., :1] > 0), found, camera)
@@ -190,12 +191,3 @@ def place_heads(clip: FaceClip, head: HeadModel, device: torch.device | str = "c
     depth = (root - (rotation @ root[:, None])[..., 0])[..., 2:]  # the head turns about its root, as in training
     shift = torch.cat([camera[..., 1:], depth], -1)
     return camera[..., :1, None] * torch.cat([rotation, shift[..., None]], -1)
-
-
-def _agreed(rotation: Tensor, views: Tensor, weight: Tensor) -> Tensor:
-    """Rotations (F, V, 3, 3) of one head in calibrated views (V, 3, 3): the weighted mean, seen from each."""
-    world = (views.transpose(-1, -2) @ rotation * weight[..., None, None]).sum(1)
-    left, _, right = torch.linalg.svd(world)
-    sign = torch.ones_like(world[..., 0])
-    sign[..., 2] = torch.linalg.det(left @ right)
-    return views @ (left * sign[..., None, :] @ right)[:, None]
