@@ -12,6 +12,8 @@ from torch import Tensor
 from neuface_ray.geometry.rotations import align_hemisphere
 
 REACH = 2
+SIGMAS = 4
+"""Standard deviations at which the Gaussian of :func:`low_passed` is cut off."""
 _SECOND_DIFFERENCE = (1.0, -2.0, 1.0)
 
 
@@ -104,7 +106,7 @@ def low_passed(values: Tensor, valid: Tensor, strength: float) -> Tensor:
     """
     frames = torch.arange(len(values), device=values.device, dtype=values.dtype)
     apart = (frames[:, None] - frames) / strength
-    weight = torch.where(apart.abs() <= 4, torch.exp(-(apart**2) / 2), 0.0)
+    weight = torch.where(apart.abs() <= SIGMAS, torch.exp(-(apart**2) / 2), 0.0)
     share = torch.einsum("fg,gv->fgv", weight, valid.to(values.dtype))
     total = share.sum(1)[..., None]
     smooth = torch.einsum("fgv,gvc->fvc", share, values) / total.clamp_min(1e-12)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter1d
 
 from neuface_ray.fitting.targets import low_passed, smoothed_quaternions, window_weights
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
@@ -158,3 +159,11 @@ def test_a_turn_at_growing_speed_is_its_own_target_at_order_two_only():
     valid = torch.ones(20, 1, dtype=torch.bool)
     off = [(smoothed_quaternions(turn, valid, "paper", order) - turn)[2:-2].norm(dim=-1).mean() for order in (0, 2)]
     assert off[1] < 0.05 * off[0]
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5, 3.0])
+def test_low_pass_is_the_textbook_filter_where_all_frames_are_valid(strength):
+    values = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    smooth = low_passed(values, torch.ones(40, 2, dtype=torch.bool), strength)
+    inside = slice(12, 28)
+    np.testing.assert_allclose(smooth[inside], gaussian_filter1d(values.numpy(), strength, axis=0)[inside], atol=1e-12)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 
 from neuface_ray.evaluation.synthetic_clips import from_image, in_image, uncalibrated
 from neuface_ray.fitting.objective import ObjectiveConfig
 from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.targets import SIGMAS, low_passed
 from neuface_ray.geometry.rotations import align_hemisphere, quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
@@ -127,7 +128,7 @@ def curve_name(method: str, count: int) -> str:
 
 
 def low_pass(sequence: MeshSequence, clip: FaceClip, strength: float) -> MeshSequence:
-    """The sequence smoothed along time by a Gaussian that looks both ways.
+    """The sequence smoothed along time by a Gaussian that looks both ways; before and after it, its ends are held.
 
     Orientations are averaged as quaternions, cameras in the source image, since crops move from frame to frame; where there is
     no crop the camera is interpolated.
@@ -136,8 +137,11 @@ def low_pass(sequence: MeshSequence, clip: FaceClip, strength: float) -> MeshSeq
         strength: standard deviation of the filter, frames.
     """
 
+    beyond = math.ceil(SIGMAS * strength)
+
     def smooth(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter1d(values.astype(np.float64), strength, axis=0, mode="nearest")
+        held = torch.from_numpy(np.pad(values.astype(np.float64), ((beyond, beyond), (0, 0), (0, 0)), mode="edge"))
+        return low_passed(held, torch.ones(held.shape[:2], dtype=torch.bool), strength)[beyond:-beyond].numpy()
 
     quaternion = align_hemisphere(rotvec_to_quaternion(torch.from_numpy(sequence.pose[..., :3].astype(np.float64))), 0)
     turned = torch.nn.functional.normalize(torch.from_numpy(smooth(quaternion.numpy())), dim=-1)
