@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TextIO
 
+from neuface_ray.duration import format_duration
 from neuface_ray.pipeline.summary import Summary
 
 LOG_INTERVAL_S = 5.0
@@ -45,20 +46,10 @@ class Progress:
         if summary.quarantined:
             parts.append(f"{len(summary.quarantined)} quarantined")
         if 0 < done < todo:
-            parts.append(f"{duration((todo - done) * summary.elapsed / done)} left")
+            parts.append(f"{format_duration((todo - done) * summary.elapsed / done)} left")
         return ", ".join(parts)
 
     def _write(self, text: str) -> None:
         self._stream.write(f"\r\033[K{text}" if self._terminal else f"{text}\n")
         self._stream.flush()
         self._shown, self._text = time.monotonic(), text
-
-
-def duration(seconds: float) -> str:
-    """As ``3 s``, ``2 min 5 s`` or ``4 h 7 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from neuface_ray.duration import format_duration
+
 LOG, TABLE, EVENTS = "log.jsonl", "log.csv", "tensorboard"
 
 
@@ -68,16 +70,8 @@ def progress_line(row: dict[str, Any], steps: int) -> str:
         parts.append(f"{row['samples_per_s']:.1f} samples/s")
     parts += [f"{name} {row[name]:.4g}" for name in row if name == "loss" or name.startswith("validation/")]
     if "eta_s" in row:
-        parts.append(f"{duration(row['eta_s'])} to go")
+        parts.append(f"{format_duration(row['eta_s'])} to go")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """``2 h 05 min``, ``3 min 20 s`` or ``42 s``."""
-    seconds = round(seconds)
-    if seconds >= 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"
 
 
 def _short(value: Any) -> Any:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from neuface_ray.pipeline.progress import Progress, duration
+from neuface_ray.pipeline.progress import Progress
 from neuface_ray.pipeline.summary import Summary
 from neuface_ray.types import Segment, View
 
@@ -119,8 +119,3 @@ def test_progress_in_a_log_and_on_a_terminal():
         assert "left" in text
         assert "2/2 segments" in text
         assert "1 quarantined" in text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (125, "2 min 5 s"), (4 * 3600 + 7 * 60, "4 h 7 min")])
-def test_duration(seconds, text):
-    assert duration(seconds) == text

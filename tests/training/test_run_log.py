@@ -1,7 +1,7 @@
 import csv
 import json
 
-from neuface_ray.training.run_log import LOG, TABLE, Journal, duration, progress_line, read_log
+from neuface_ray.training.run_log import LOG, TABLE, Journal, progress_line, read_log
 
 
 def test_a_resumed_journal_takes_back_what_came_after_the_checkpoint(tmp_path):
@@ -25,4 +25,3 @@ def test_a_resumed_journal_takes_back_what_came_after_the_checkpoint(tmp_path):
 def test_progress_tells_speed_loss_and_time_to_go():
     row = {"step": 1200, "loss": 0.0412345, "samples_per_s": 85.31, "eta_s": 11520.0}
     assert progress_line(row, 20000) == "step 1200/20000  6 %  85.3 samples/s  loss 0.04123  3 h 12 min to go"
-    assert [duration(s) for s in (42, 200, 7500)] == ["42 s", "3 min 20 s", "2 h 05 min"]
