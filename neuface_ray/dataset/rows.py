@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 import neuface_ray
-from neuface_ray.dataset.privacy import clean_config, clean_uri, scrub, valid_text
+from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.schema import Layout, schema
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, Verdict, View
+from neuface_ray.uri import redact_text, redact_uri, valid_text
 
 Rows = dict[str, pa.Table]
 
@@ -113,7 +114,7 @@ def _identity(clip: FaceClip, n: int) -> dict[str, Any]:
     segment = clip.segment
     return {
         "clip_id": [clip.clip_id] * n,
-        "sequence_id": [scrub(segment.sequence_id)] * n,
+        "sequence_id": [redact_text(segment.sequence_id)] * n,
         "segment_id": [segment.segment_id] * n,
         "person": [segment.person] * n,
     }
@@ -159,7 +160,7 @@ def _frame_rows(
         "world_to_camera": each_view([None if view.camera is None else view.camera.world_to_camera for view in views]),
         "image_width": each_view(clip.image_size[:, 0]),
         "image_height": each_view(clip.image_size[:, 1]),
-        "source_uri": each_view([clean_uri(view.uri) for view in views]),
+        "source_uri": each_view([redact_uri(view.uri) for view in views]),
     }
     return _table("frames", columns, layout, n * clip.n_views)
 
@@ -206,7 +207,7 @@ def _clip_row(
         "seed": provenance.seed,
         "model_hashes": _json(provenance.model_hashes),
         "annotator_details": _json(clean_config(sequence.provenance)),
-        "source_uris": [clean_uri(view.uri) for view in views],
+        "source_uris": [redact_uri(view.uri) for view in views],
         "source_hashes": list(clip.source_hash),
         "licence": clip.segment.licence,
     }
@@ -231,13 +232,13 @@ def quarantine_row(
     """The row of a segment that is given up."""
     row = {
         "segment_id": segment.segment_id,
-        "sequence_id": scrub(segment.sequence_id),
+        "sequence_id": redact_text(segment.sequence_id),
         "person": segment.person,
-        "source_uri": clean_uri(segment.views[0].uri) if segment.views else None,
+        "source_uri": redact_uri(segment.views[0].uri) if segment.views else None,
         "stage": stage,
         "error": error,
-        "message": scrub(message),
-        "traceback": scrub(traceback),
+        "message": redact_text(message),
+        "traceback": redact_text(traceback),
         "attempts": attempts,
         "segment": segment_to_json(segment),
         "run_id": provenance.run_id,
@@ -251,7 +252,7 @@ def segment_row(segment: Segment, outcome: str, rows: Rows, attempts: int, run_i
     """The row that accounts for a segment in ``segments`` (without the hash of its content)."""
     row = {
         "segment_id": segment.segment_id,
-        "sequence_id": scrub(segment.sequence_id),
+        "sequence_id": redact_text(segment.sequence_id),
         "person": segment.person,
         "start": segment.start,
         "stop": segment.stop,
@@ -271,7 +272,7 @@ def segment_to_json(segment: Segment) -> str:
     views = [
         {
             "name": view.name,
-            "uri": clean_uri(view.uri),
+            "uri": redact_uri(view.uri),
             "camera": None
             if view.camera is None
             else {

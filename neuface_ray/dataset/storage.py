@@ -19,8 +19,8 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
 
-from neuface_ray.dataset.privacy import scrub
 from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.uri import redact_text
 
 TEMPORARY = "_tmp"
 STALE_TEMPORARY_S = 6 * 3600.0
@@ -216,7 +216,7 @@ class ObjectStore(Store):
         return f"{self._located[1]}/{name}"
 
     def create(self, name: str, data: bytes) -> bool:
-        with _explained(f"writing {name} in {scrub(self.root)}"):
+        with _explained(f"writing {name} in {redact_text(self.root)}"):
             try:
                 self._located[0].pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
@@ -225,16 +225,16 @@ class ObjectStore(Store):
             return True
 
     def replace(self, name: str, data: bytes) -> None:
-        with _explained(f"writing {name} in {scrub(self.root)}"):
+        with _explained(f"writing {name} in {redact_text(self.root)}"):
             self._located[0].pipe_file(self._path(name), data)
 
     def read(self, name: str, length: int | None = None) -> bytes:
-        with _explained(f"reading {name} in {scrub(self.root)}"):
+        with _explained(f"reading {name} in {redact_text(self.root)}"):
             return self._located[0].cat_file(self._path(name), start=None if length is None else 0, end=length)
 
     def names(self, folder: str = "") -> list[str]:
         filesystem, prefix = self._located
-        with _explained(f"listing {folder or '/'} in {scrub(self.root)}"):
+        with _explained(f"listing {folder or '/'} in {redact_text(self.root)}"):
             filesystem.invalidate_cache()
             found = filesystem.find(f"{prefix}/{folder}".rstrip("/"))
         start = len(prefix.lstrip("/")) + 1
@@ -249,7 +249,7 @@ class ObjectStore(Store):
         return self._located[0].size(self._path(name))
 
     def remove(self, name: str) -> bool:
-        with _explained(f"removing {name} in {scrub(self.root)}"):
+        with _explained(f"removing {name} in {redact_text(self.root)}"):
             try:
                 self._located[0].rm_file(self._path(name))
             except FileNotFoundError:
@@ -273,11 +273,11 @@ class ObjectStore(Store):
             exclusive = self.create(probe, b"first") and not self.create(probe, b"second")
             self.remove(probe)
         except OutputError as error:
-            raise UsageError(f"output={scrub(self.root)} cannot be written: {error}") from error
+            raise UsageError(f"output={redact_text(self.root)} cannot be written: {error}") from error
         if not exclusive:
             raise UsageError(
-                f"output={scrub(self.root)}: this store overwrites where it should refuse (no conditional put), so that two "
-                "workers could commit the same segment. Write to a folder, or to a store whose fsspec package supports "
+                f"output={redact_text(self.root)}: this store overwrites where it should refuse (no conditional put), so that "
+                "two workers could commit the same segment. Write to a folder, or to a store whose fsspec package supports "
                 "mode='create'."
             )
 
@@ -337,5 +337,5 @@ def _explained(doing: str):
         raise
     except Exception as error:
         reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "it is read-only"}
-        cause = reason.get(getattr(error, "errno", None), scrub(f"{type(error).__name__}: {error}"))
+        cause = reason.get(getattr(error, "errno", None), redact_text(f"{type(error).__name__}: {error}"))
         raise OutputError(f"{doing} failed: {cause}. What was committed before is intact.") from error

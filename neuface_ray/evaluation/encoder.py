@@ -21,7 +21,6 @@ from neuface_ray.geometry.rotations import rotvec_to_matrix, yaw_pitch_roll_deg
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.media.detect import FaceDetector
-from neuface_ray.media.source import local_path
 from neuface_ray.methods.registry import Annotator
 from neuface_ray.metrics import annotation as metrics
 from neuface_ray.metrics.clip_quality import reference_landmarks
@@ -33,6 +32,7 @@ from neuface_ray.synthesis.faces import SCHEME, Face, FaceOptions, landmarks_of,
 from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.types import FaceClip, MeshSequence, Segment
+from neuface_ray.uri import local_path
 
 if TYPE_CHECKING:
     from neuface_ray.evaluation.run import EvaluateConfig

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.media.config import MediaConfig
-from neuface_ray.media.source import SourceUri, is_remote, local_path, local_uri, open_local
+from neuface_ray.media.source import open_local
 from neuface_ray.types import Camera
+from neuface_ray.uri import SourceUri, is_remote, local_path, local_uri
 
 COLUMNS = ("uri", "sequence", "view", "start", "end", "person", "licence", "intrinsics", "world_to_camera")
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")

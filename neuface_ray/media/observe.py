@@ -14,9 +14,10 @@ from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import crop_to_image, cut
 from neuface_ray.media.decode import probe_video, read_image, read_video, sampled_frames
 from neuface_ray.media.detect import ALL_LEVELS, Face, FaceDetector, overlap
-from neuface_ray.media.source import content_hash, open_local
+from neuface_ray.media.source import open_local
 from neuface_ray.media.track import thumbnail
 from neuface_ray.types import Segment
+from neuface_ray.uri import content_hash
 
 MAX_UNREADABLE = 0.1
 SEARCH_PAUSE = 4  # frames between searches while no face is in sight

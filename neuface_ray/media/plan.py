@@ -30,8 +30,9 @@ from neuface_ray.media import manifest
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.decode import probe_video, sampled_frames
 from neuface_ray.media.layouts import Place, recognise
-from neuface_ray.media.source import SourceUri, is_remote, local_path, local_uri, open_local
+from neuface_ray.media.source import open_local
 from neuface_ray.types import Segment, View
+from neuface_ray.uri import SourceUri, is_remote, local_path, local_uri
 
 VIDEO_NAMES = "mp4 mov m4v avi mkv webm mpg mpeg ts mts m2ts flv wmv 3gp ogv gif y4m mxf dv"
 IMAGE_NAMES = "jpg jpeg png bmp tif tiff webp ppm pgm pnm jp2 avif mpo"

@@ -1,74 +1,19 @@
-"""Where media lie: local paths and fsspec URIs, opened through one door, with credentials kept out of sight."""
+"""Opens media: local paths and fsspec URIs through one door, with limits, and without credentials in its messages."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
-from functools import lru_cache
-from urllib.parse import parse_qsl, quote_from_bytes, unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import fsspec
 
 from neuface_ray.errors import DataError
+from neuface_ray.uri import is_remote, local_path
 
-SECRET_WORDS = ("sig", "token", "secret", "password", "passwd", "credential", "key", "auth", "signature", "sas", "session")
-REMOTE_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 COPY_BYTES = 1 << 20
-
-
-class SourceUri(str):
-    """A URI without its credentials that remembers how it is opened.
-
-    As text (printed, logged, compared, hashed, written as JSON or Parquet) it is the sanitised URI; ``address`` is what was
-    given and survives pickling. A copy made from the text alone has no credentials and cannot be opened with them.
-    """
-
-    address: str
-
-    def __new__(cls, address: str) -> SourceUri:
-        uri = super().__new__(cls, sanitise_uri(address))
-        uri.address = getattr(address, "address", address)
-        return uri
-
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return SourceUri, (self.address,)
-
-
-def sanitise_uri(uri: str) -> str:
-    """``uri`` without user name, password and secret query parameters; local paths are returned as they are."""
-    if not is_remote(uri):
-        return str(uri)
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    query = urlencode([(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _is_secret(k)])
-    return f"{parts.scheme}://{host}{parts.path}" + (f"?{query}" if query else "")
-
-
-def is_remote(uri: str) -> bool:
-    """True for URIs with a scheme other than ``file``, such as ``s3://`` or ``https://``."""
-    scheme = REMOTE_SCHEME.match(str(uri))
-    return scheme is not None and scheme[1] != "file"
-
-
-def local_path(uri: str) -> str:
-    """The path of a local URI. Names that are not UTF-8 travel as ``file://`` URIs with percent-encoded bytes."""
-    if uri.startswith("file://"):
-        return os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
-    return str(uri)
-
-
-def local_uri(path: str) -> str:
-    """The text that names a local file in plans and datasets: its absolute path, or a ``file://`` URI (see local_path)."""
-    path = os.path.abspath(path)
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return "file://" + quote_from_bytes(os.fsencode(path))
-    return path
 
 
 @contextlib.contextmanager
@@ -88,22 +33,6 @@ def open_local(uri: str, max_bytes: int) -> Iterator[str]:
         path = os.path.join(folder, "media" + suffix)
         _fetch(getattr(uri, "address", uri), path, uri, max_bytes)
         yield path
-
-
-def content_hash(path: str) -> str:
-    """sha256 of a file's bytes, computed once per process and file state."""
-    status = os.stat(path)
-    return _content_hash(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _content_hash(path: str, size: int, modified: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in SECRET_WORDS)
 
 
 def _check_file(path: str, uri: str, max_bytes: int) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuface_ray.dataset.privacy import clean_uri
 from neuface_ray.pipeline.work import FATAL, QUARANTINED, Ledger
 from neuface_ray.types import Segment
+from neuface_ray.uri import redact_uri
 
 LISTED_FAILURES = 20
 
@@ -77,9 +77,9 @@ class Summary:
 
     def settle(self, segments: Mapping[str, Segment], outcomes: Mapping[str, str]) -> None:
         """Compares the plan with what the dataset holds."""
-        self.unaccounted = [clean_uri(each.views[0].uri) for key, each in segments.items() if key not in outcomes]
+        self.unaccounted = [redact_uri(each.views[0].uri) for key, each in segments.items() if key not in outcomes]
         failed = [key for key in segments if outcomes.get(key) == QUARANTINED and key not in self.quarantined]
-        self.quarantined_before = [clean_uri(segments[key].views[0].uri) for key in failed]
+        self.quarantined_before = [redact_uri(segments[key].views[0].uri) for key in failed]
 
     @property
     def elapsed(self) -> float:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from neuface_ray.dataset.commit import Output
-from neuface_ray.dataset.privacy import clean_uri, scrub
 from neuface_ray.dataset.rows import clip_rows
 from neuface_ray.dataset.storage import OutputError
 from neuface_ray.errors import DataError, NeufaceError, UsageError
@@ -23,6 +22,7 @@ from neuface_ray.pipeline import time_limit as watchdog
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.segment import AnnotatedClip, Workbench
 from neuface_ray.types import FaceClip, Segment
+from neuface_ray.uri import redact_text, redact_uri
 
 COMMITTED, QUARANTINED, ALREADY_DONE, FATAL = "committed", "quarantined", "already_done", "fatal"
 Ledger = dict[str, Any]
@@ -124,11 +124,14 @@ def _quarantine(job: Job, segment: Segment, stage: str, name: str, **reason: Any
 
 
 def _failure(error: Exception) -> Ledger:
-    return {"error": error.code if isinstance(error, NeufaceError) else type(error).__name__, "message": scrub(str(error))}
+    return {
+        "error": error.code if isinstance(error, NeufaceError) else type(error).__name__,
+        "message": redact_text(str(error)),
+    }
 
 
 def _row(segment: Segment, status: str, **more: Any) -> Ledger:
-    source = clean_uri(segment.views[0].uri)
+    source = redact_uri(segment.views[0].uri)
     return {"segment_id": segment.segment_id, "status": status, "source": source, "clips": [], **more}
 
 

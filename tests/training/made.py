@@ -12,8 +12,8 @@ import torch
 from neuface_ray.dataset import Output, Provenance, clip_rows
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.heads import HeadModel
-from neuface_ray.media.source import local_uri
 from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict, View
+from neuface_ray.uri import local_uri
 
 SIDE = 96
 YAWS = (0.5, 0.0, -0.5)

@@ -10,9 +10,9 @@ from neuface_ray.dataset import Output, Provenance, clip_rows
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.render import draw_mesh
 from neuface_ray.heads import load_head
-from neuface_ray.media.source import content_hash
 from neuface_ray.metrics import clip_quality as quality
 from neuface_ray.types import Verdict
+from neuface_ray.uri import content_hash
 from neuface_ray.visualization.report import ReportConfig, choose_clips, draw, open_dataset, report, write_video
 from tests.metrics.clips import make_clip
 

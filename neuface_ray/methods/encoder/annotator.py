@@ -13,11 +13,11 @@ from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.objective import Observations
 from neuface_ray.heads import HeadModel
 from neuface_ray.media.crop import resize_crops
-from neuface_ray.media.source import content_hash
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.encoder.weights import PACKAGED, load_encoder
 from neuface_ray.methods.neuface.fit import NeufaceConfig, encode_fixed, fit_neuface, interpolate_gaps, predict
 from neuface_ray.types import FaceClip, MeshSequence
+from neuface_ray.uri import content_hash
 
 
 @dataclass

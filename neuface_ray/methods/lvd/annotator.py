@@ -24,12 +24,12 @@ from neuface_ray.geometry.rotations import matrix_to_rotvec, mean_rotation
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.media.crop import resize_crops
-from neuface_ray.media.source import content_hash
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.heatmap.keypoints import image_keypoints
 from neuface_ray.methods.lvd.network import CANONICAL_SCALE, Descent, apply_similarity, compose, invert
 from neuface_ray.networks.weight_file import load_network
 from neuface_ray.types import POSE_SIZE, FaceClip, MeshSequence
+from neuface_ray.uri import content_hash
 
 AVERAGE_SCALE = 8.0
 
