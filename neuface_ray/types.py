@@ -68,7 +68,7 @@ class Segment:
         sequence_id: name of the recording, shared by all its segments.
         person: name of the person when the manifest or the directory layout tells it, else None.
         views: the synchronised views, in a fixed order.
-        start, stop, context_start, context_stop: ranges in sampled frames; ``stop`` may be None for a still.
+        start, stop, context_start, context_stop: ranges in sampled frames; a still has the range ``[0, 1)``.
         stride: every ``stride``-th source frame is taken, 1 for all.
         fps: when set, sampling by timestamp at this rate instead of ``stride``.
         is_image: the views are still images.

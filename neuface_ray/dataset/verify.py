@@ -32,8 +32,6 @@ REPAIRABLE = {
 }
 """What ``repair`` does. All other problems need a decision: restore the file, remove it, or ``discard_damaged``."""
 
-DAMAGE = ("missing_file", "damaged_file", "schema", "duplicate_key", "null_key", "row_count", "row_order", "frame_count")
-
 
 @dataclass(frozen=True)
 class Problem:

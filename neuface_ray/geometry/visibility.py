@@ -75,10 +75,3 @@ def visible_points(points: np.ndarray, normals: np.ndarray, caster: RayCaster, c
     start = points[facing] + _OFFSET * caster.size * (normals[facing] + towards[facing])
     visible[facing] = ~caster.blocked(start, towards[facing])
     return visible
-
-
-def visible_vertices(vertices: np.ndarray, faces: np.ndarray, camera: HeadCamera) -> np.ndarray:
-    """Exact visibility bool (N,) of the vertices (N, 3) of a mesh with faces (T, 3) in the view frame."""
-    vertices, triangles = np.asarray(vertices, np.float64), np.asarray(faces, np.int64)
-    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(triangles)).numpy()
-    return visible_points(vertices, normals, RayCaster(vertices, faces), camera)

@@ -22,7 +22,7 @@ class GateConfig:
     min_valid_fraction: float = 0.5
     """Least share of the clip's frames and views in which the face was found."""
     max_nme: float = 8.0
-    """Largest median landmark error, in percent of the distance between the outer eye corners."""
+    """Largest mean landmark error of the clip, in percent of the distance between the outer eye corners."""
     max_shape_norm: float = 1.5
     """Largest norm of the identity coefficients divided by the square root of their number; random faces have about 1.
     It is the criterion of NeuFace's dataset (reject faces whose identity is unlikely), made independent of scale and length."""

@@ -14,7 +14,6 @@ from scipy.spatial.transform import Rotation
 from neuface_ray.geometry import alignment as align
 from neuface_ray.geometry.closest_points import Surface
 
-IBUG_SEVEN = (36, 39, 42, 45, 33, 48, 54)
 MEDIAPIPE_SEVEN = (33, 133, 362, 263, 2, 61, 291)
 ITERATIONS = 50
 

@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any
 
 import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -224,14 +223,3 @@ def encode_images(made: SyntheticSequence) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="none")
     return sink.getvalue()
-
-
-def decode_images(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Crops uint8 [F, V, 3, S, S] and visibility bool [F, V, L] of ``encode_images``."""
-    table = pq.read_table(io.BytesIO(data))
-    views = len(set(table["view"].to_pylist()))
-    pictures = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for png in table["png"].to_pylist()]
-    crops = np.stack(pictures).transpose(0, 3, 1, 2)
-    visible = np.array(table["visible"].to_pylist())
-    frames = len(crops) // views
-    return tuple(value.reshape(views, frames, *value.shape[1:]).swapaxes(0, 1) for value in (crops, visible))

@@ -1,18 +1,21 @@
 import pickle
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import neuface_ray
 from neuface_ray.config import load
+from neuface_ray.dataset.arrays import to_arrays
 from neuface_ray.dataset.commit import Output
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, decode_images
+from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.sequences import make_sequence
 from neuface_ray.synthesis.shards import SHARD_SIZE
+from neuface_ray.training.pictures import crops_of
 
 
 @pytest.mark.parametrize("bad", ["kind=film", "views=8", "frames=0", "sculpted=2", "plain=-1", "fps=0", "canonical=-1"])
@@ -32,11 +35,18 @@ def test_a_video_lands_in_a_dataset_whose_numbers_are_the_truth(tmp_path):
     assert _make_video(0, config, pickle.dumps(output)) == 6
     output.finalise()
     made = make_sequence(Stage(load_head()), config.sequence_options(), 0, 0)
-    crops, visible = decode_images((tmp_path / "out" / "images" / f"{made.clip.clip_id}.images").read_bytes())
-    assert np.array_equal(crops, made.clip.crops)
-    assert np.array_equal(visible, made.visible)
     dataset = neuface_ray.open(config.output)
     assert len(dataset) == 6
+    rows = to_arrays(dataset.frames(["clip_id", "view", "frame_index"]))
+    views = [view.name for view in made.clip.segment.views]
+    crops = dict(crops_of(rows, 32, dataset.store))
+    assert len(crops) == 6
+    for index, image in crops.items():
+        expected = made.clip.crops[rows["frame_index"][index], views.index(rows["view"][index])]
+        np.testing.assert_array_equal(image.transpose(2, 0, 1), expected)
+    pictures = pq.read_table(tmp_path / "out" / "images" / f"{made.clip.clip_id}.images").to_pylist()
+    for picture in pictures:
+        assert picture["visible"] == made.visible[picture["frame"], views.index(picture["view"])].tolist()
     np.testing.assert_array_equal(dataset.clip(made.clip.clip_id).array("pose"), made.truth.pose)
 
 
