@@ -11,12 +11,12 @@ import torch
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.bundle import landmarker_bundle
-from neuface_ray.media.source import content_hash
 from neuface_ray.methods.registry import Annotator, build_annotator
 from neuface_ray.metrics.clip_quality import measure, meshes
 from neuface_ray.metrics.quality_gate import judge
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict
+from neuface_ray.uri import content_hash
 from neuface_ray.version import library_versions
 
 

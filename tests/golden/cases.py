@@ -22,8 +22,9 @@ from jobs.evaluate import main as evaluate
 from neuface_ray.evaluation.glvd import criteria as glvd_rules
 from neuface_ray.evaluation.neuface import criteria as rules
 from neuface_ray.evaluation.report import Claim
-from neuface_ray.fitting.objective import Codes, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.direct_fitting.fit import DirectFitConfig, prior_terms
 from neuface_ray.methods.encoder import train as encoder_script
 from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
@@ -138,7 +139,9 @@ def objective() -> Arrays:
         given = {n: torch.from_numpy(getattr(sequence, n)) for n in (*LABELS, "translation")[: 5 if calibrated else 4]}
         given["shape"] = given["shape"][:1, :1] if config.fidelity == "paper" else given["shape"]
         given = {n: value.clone().requires_grad_() for n, value in given.items()}
-        terms = Objective(head(), Observations.of(clip, head()), config).terms(Codes(**given), 3)
+        terms = Objective(head(), Observations.of(clip, head()), config).terms(
+            HeadParameters(given["shape"], *(given[n] for n in list(given)[1:])), 3
+        )
         sum(terms.values()).backward()
         label = f"{name}{' calibrated' if calibrated else ''}"
         found |= {f"{label} {n}": value.detach().numpy() for n, value in terms.items()}
@@ -249,7 +252,7 @@ def encoder_losses() -> Arrays:
     total.backward()
     gradient = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None])
     found = {name: value.detach().numpy() for name, value in terms.items()} | {"total": total.detach().numpy()}
-    measured = accuracy(head(), type(code)(*(value.detach() for value in code)), truth)
+    measured = accuracy(head(), code.map(Tensor.detach), truth)
     return found | {"gradient": gradient.numpy()} | {f"accuracy {k}": np.float64(v) for k, v in measured.items()}
 
 
