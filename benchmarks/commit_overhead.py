@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import tests.dataset.made as made
-from neuface_ray.dataset import Output, clip_rows
+from neuface_ray.dataset import Output, clip_rows, finalise
 
 CLIP_SECONDS = 1.0
 
@@ -64,7 +64,7 @@ def measure(folder: Path, clips: int, frames: int) -> dict[str, float | int]:
         plain.append(time.perf_counter() - started)
     staged = sum(path.stat().st_size for path in (folder / "out" / "_staged").rglob("*.committed"))
     started = time.perf_counter()
-    output.finalise()
+    finalise(output.store)
     published = (time.perf_counter() - started) / clips
     cost = statistics.mean(worker) + published
     return {

@@ -67,7 +67,7 @@ def tiny_video(portrait, tmp_path_factory) -> Path:
 def tiny_dataset(tiny_video, tmp_path_factory) -> Path:
     """A dataset of ``tiny_video``, annotated by direct fitting without Ray."""
     from neuface_ray.config import load
-    from neuface_ray.dataset import Output
+    from neuface_ray.dataset import Output, finalise
     from neuface_ray.media import plan
     from neuface_ray.pipeline.annotate import provenance
     from neuface_ray.pipeline.config import AnnotateConfig
@@ -80,7 +80,7 @@ def tiny_dataset(tiny_video, tmp_path_factory) -> Path:
     output = Output.open(str(folder), provenance(config, bench, "test"))
     for segment in plan(config.input, bench.media):
         assert commit(output, segment, annotate_segment(segment, config, bench))
-    output.finalise()
+    finalise(output.store)
     return folder
 
 

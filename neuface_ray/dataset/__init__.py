@@ -6,8 +6,8 @@ Writing::
     for segment in output.pending(planned): ...
     output.commit(segment, [clip_rows(clip, sequence, quality, verdict, output.provenance)])
     output.quarantine(segment, "prepare", exception)
-    output.publish(minimum_bytes=TARGET_BYTES)      # now and then
-    output.finalise()                               # at the end: publish, dataset.json, README.md
+    publish(output.store, minimum_bytes=TARGET_BYTES)      # now and then
+    finalise(output.store)                                 # at the end: publish, dataset.json, README.md
 
 Reading: ``neuface_ray.open(path)``, or any tool that reads ``frames/*.parquet``.
 
@@ -68,6 +68,8 @@ eight small parts and the part that it writes; a reader holds one file at a time
 """
 
 from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.delete import delete
+from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.parquet import TARGET_BYTES
 from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.reader import MeshClip, MeshDataset
@@ -82,6 +84,8 @@ __all__ = [
     "OutputError",
     "Provenance",
     "clip_rows",
+    "delete",
+    "finalise",
     "publish",
     "segment_from_json",
     "segment_to_json",

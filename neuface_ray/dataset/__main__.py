@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from neuface_ray.dataset.delete import delete
 from neuface_ray.dataset.descriptor import read_descriptor
-from neuface_ray.dataset.publish import delete, publish
+from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.reader import MeshDataset
 from neuface_ray.dataset.schema import TABLES
 from neuface_ray.dataset.storage import open_store

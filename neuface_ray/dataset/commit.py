@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback as tracebacks
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
@@ -13,7 +12,7 @@ from neuface_ray.dataset.attempts import begin_attempt, count_attempts, end_atte
 from neuface_ray.dataset.descriptor import claim
 from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
 from neuface_ray.dataset.schema import COMMITTED, QUARANTINED
-from neuface_ray.dataset.snapshot import Snapshot, part_outcomes, read_snapshot, snapshot_numbers
+from neuface_ray.dataset.snapshot import part_outcomes, read_snapshot, snapshot_numbers
 from neuface_ray.dataset.staged import (
     Outcome,
     check_segment_id,
@@ -192,20 +191,6 @@ class Output:
 
     def _stage(self, segment_id: str, outcome: Outcome, tables: Rows) -> bool:
         return self.store.create(staged_name(segment_id, outcome), encode(segment_id, outcome, tables))
-
-    # The end of a run
-
-    def publish(self, minimum_bytes: int = 0) -> Snapshot:
-        """``publish`` on this dataset."""
-        from neuface_ray.dataset.publish import publish
-
-        return publish(self.store, minimum_bytes)
-
-    def finalise(self) -> dict[str, Any]:
-        """Publish everything and write ``dataset.json`` and the dataset card; returns the descriptor with its totals."""
-        from neuface_ray.dataset.card import finalise
-
-        return finalise(self.store)
 
 
 def _concatenated(segment: Segment, clips: Iterable[Rows]) -> Rows:

@@ -18,6 +18,8 @@ from neuface_ray.dataset.schema import TABLES
 from neuface_ray.dataset.snapshot import Part, View, empty, part_outcomes, read_view
 from neuface_ray.dataset.staged import read_staged
 from neuface_ray.dataset.storage import OutputError, Store, open_store
+from neuface_ray.dataset.totals import TOTALS_COLUMNS, count_totals
+from neuface_ray.dataset.vertices import look_up, reconstruct
 from neuface_ray.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,10 +103,8 @@ class MeshDataset:
         return MeshDataset(self.store)
 
     def totals(self) -> dict[str, Any]:
-        """Counts over all rows: segments by outcome, clips by verdict, frames, hours, reasons."""
-        from neuface_ray.dataset.card import totals
-
-        return totals(self)
+        """Counts over all rows: segments by outcome, clips by the gate's decision, frames, hours, reasons."""
+        return count_totals(**{name: self.table(name, columns) for name, columns in TOTALS_COLUMNS.items()})
 
     # Tables
 
@@ -222,8 +222,6 @@ class MeshDataset:
 
         Raises DataError (code ``head_mismatch``) if ``head`` is not the one that the rows belong to.
         """
-        from neuface_ray.dataset.vertices import look_up, reconstruct
-
         if self.has_vertices and head is None:
             clips = pc.unique(rows["clip_id"])
             return look_up(rows, self.table("vertices", filter=pc.field("clip_id").isin(clips)))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-import neuface_ray
 from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.schema import Layout, schema
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, Verdict, View
 from neuface_ray.uri import redact_text, redact_uri, valid_text
+from neuface_ray.version import code_version
 
 Rows = dict[str, pa.Table]
 
@@ -45,7 +45,7 @@ class Provenance:
     annotator: str
     head_model: str
     config: dict[str, Any] = field(default_factory=dict)
-    code_version: str = neuface_ray.__version__
+    code_version: str = field(default_factory=code_version)
     model_hashes: dict[str, str] = field(default_factory=dict)
     seed: int = 0
     method_version: int = 1

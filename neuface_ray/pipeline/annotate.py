@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.parquet import TARGET_BYTES
+from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.media import plan
@@ -160,14 +162,14 @@ def keep_books(rows: Iterator[Ledger], job: Job, summary: Summary, progress: Pro
                 code="error_budget",
             )
         if time.monotonic() - published > job.config.publish_every_s:
-            job.output.publish(minimum_bytes=TARGET_BYTES)
+            publish(job.output.store, minimum_bytes=TARGET_BYTES)
             published = time.monotonic()
 
 
 def close_books(segments: Sequence[Segment], output: Output, summary: Summary) -> Summary:
     """Publishes, compares the plan with the dataset, and writes ``run.json``."""
     try:
-        output.finalise()
+        finalise(output.store)
         summary.settle({segment.segment_id: segment for segment in segments}, output.outcomes())
     except NeufaceError as error:
         summary.failure = summary.failure or str(error)

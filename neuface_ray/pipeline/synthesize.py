@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from neuface_ray.config import REQUIRED, former_settings
 from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance, clip_rows
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
@@ -182,7 +183,7 @@ def _videos(config: SynthesizeConfig) -> Iterator[int]:
     segments = {segment_of(options, config.seed, index).segment_id: index for index in range(config.count)}
     pending = output.pending([segment_of(options, config.seed, index) for index in segments.values()])
     yield from _spread([segments[segment.segment_id] for segment in pending], _make_video, config, pickle.dumps(output))
-    output.finalise()
+    finalise(output.store)
 
 
 def _row_settings(settings: dict[str, Any]) -> dict[str, Any]:

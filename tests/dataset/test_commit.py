@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import neuface_ray
-from neuface_ray.dataset import Output, publish
+from neuface_ray.dataset import Output, finalise, publish
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import DataError, UsageError
 from tests.dataset.dying import every_crash
@@ -47,7 +47,7 @@ def test_a_segment_without_clips_is_done(tmp_path):
     output, segment = Output.open(str(tmp_path), provenance()), make_segment(0)
     assert output.commit(segment, [])
     assert output.is_done(segment.segment_id)
-    output.finalise()
+    finalise(output.store)
     assert len(neuface_ray.open(tmp_path)) == 0
     assert verify(str(tmp_path)).sound
 
@@ -156,7 +156,7 @@ def test_a_commit_killed_at_any_change_is_whole_or_absent(tmp_path):
         dataset = neuface_ray.open(root)
         assert len(dataset) == (wanted["frames"].num_rows if done else 0)
         assert output.commit(segment, rows) is not done
-        output.finalise()
+        finalise(output.store)
         assert_holds(neuface_ray.open(root), wanted)
         for name in os.listdir(f"{root}/_tmp"):
             os.utime(f"{root}/_tmp/{name}", (0, 0))

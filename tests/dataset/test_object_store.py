@@ -5,7 +5,7 @@ import concurrent.futures
 import pytest
 
 import neuface_ray
-from neuface_ray.dataset import Output, OutputError, publish
+from neuface_ray.dataset import Output, OutputError, finalise, publish
 from neuface_ray.dataset.storage import open_store
 from neuface_ray.dataset.verify import verify
 from tests.dataset.made import assert_holds, comparable, expected, make_rows, provenance, write
@@ -27,7 +27,7 @@ def test_a_dataset_on_s3(server):
     assert not output.commit(segments[0], make_rows(segments[0]))
     assert output.pending(segments) == []
     dataset = neuface_ray.open(root)
-    output.finalise()
+    finalise(output.store)
     assert_holds(dataset, wanted)
     assert comparable("frames", dataset.dataset("frames").to_table()).equals(wanted["frames"])
     assert verify(root).sound
@@ -57,6 +57,6 @@ def test_faults_lose_and_double_nothing(server):
         break
     server.rate = 0.0
     assert server.faults > 0
-    output.finalise()
+    finalise(output.store)
     assert_holds(neuface_ray.open(root), expected(segments))
     assert verify(root).sound

@@ -11,7 +11,8 @@ import pytest
 import neuface_ray
 from neuface_ray.dataset import Output, publish
 from neuface_ray.dataset import snapshot as snapshot_module
-from neuface_ray.dataset.publish import collect, delete, delete_segments
+from neuface_ray.dataset.delete import delete
+from neuface_ray.dataset.publish import collect, delete_segments
 from neuface_ray.dataset.snapshot import public_number, read_snapshot, read_view
 from neuface_ray.dataset.storage import OutputError, open_store
 from neuface_ray.dataset.verify import verify
@@ -68,7 +69,7 @@ def test_small_parts_are_merged_and_names_do_not_depend_on_the_order_of_commits(
         output = Output.open(str(root), provenance())
         for segment in order:
             output.commit(segment, make_rows(segment))
-        output.publish()
+        publish(output.store)
         names.append(sorted(os.listdir(root / "frames")))
     assert names[0] == names[1]
     for i in range(6, 9):

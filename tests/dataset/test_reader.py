@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import neuface_ray
-from neuface_ray.dataset import Output, clip_rows, publish
+from neuface_ray.dataset import Output, clip_rows, finalise, publish
 from neuface_ray.dataset.arrays import to_arrays
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.heads import load_head
@@ -150,7 +150,7 @@ def fitted(tmp_path_factory):
     output.commit(segment, [clip_rows(clip, mesh, quality, verdict, made_by)])
     with torch.no_grad():
         seen = head(*(torch.tensor(x) for x in (mesh.shape, mesh.expression, mesh.pose))).numpy()
-    output.finalise()
+    finalise(output.store)
     return neuface_ray.open(root), head, np.swapaxes(seen[clip.core], 0, 1).reshape(-1, *seen.shape[2:])
 
 
@@ -199,7 +199,7 @@ def test_reading_needs_neither_torch_nor_ray(tmp_path):
 def test_the_card_and_the_descriptor(tmp_path):
     write(tmp_path, 3, quarantined=1)
     output = Output.open(str(tmp_path), provenance())
-    descriptor = output.finalise()
+    descriptor = finalise(output.store)
     assert descriptor["totals"]["clips"] == 4
     assert descriptor["totals"]["rejected_for"] == {"nme_above_limit": 1}
     assert descriptor["totals"]["quarantined_for"] == {"ValueError": 1}
@@ -213,5 +213,5 @@ def test_the_card_and_the_descriptor(tmp_path):
     assert "personal data" in card
     assert "test_head/1/0123456789ab" in card
     before = (tmp_path / "dataset.json").read_bytes()
-    output.finalise()
+    finalise(output.store)
     assert (tmp_path / "dataset.json").read_bytes() == before

@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from neuface_ray.dataset import Output
+from neuface_ray.dataset import Output, finalise
 from tests.dataset.made import provenance, write
 
 SQL = {
@@ -67,7 +67,7 @@ per_view = frames.group_by("view").agg(pl.len(), pl.col("nme").median()).sort("v
 def root(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipes")
     write(path, 6, quarantined=2)
-    Output.open(str(path), provenance()).finalise()
+    finalise(Output.open(str(path), provenance()).store)
     return path
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import neuface_ray
-from neuface_ray.dataset import Output, publish
+from neuface_ray.dataset import Output, finalise, publish
 from neuface_ray.dataset.__main__ import main
 from neuface_ray.dataset.snapshot import read_snapshot
 from neuface_ray.dataset.storage import OutputError, open_store
@@ -141,7 +141,7 @@ def test_leftovers(root):
 @pytest.mark.parametrize("how", ["flip", "newest", "all"])
 def test_a_lost_snapshot_is_rebuilt_from_the_files(root, how):
     publish(str(root), target_bytes=1)
-    Output.open(str(root), provenance()).finalise()
+    finalise(Output.open(str(root), provenance()).store)
     dataset = neuface_ray.open(root)
     wanted = {name: dataset.table(name) for name in ("frames", "clips", "vertices", "quarantine")}
     names = sorted(os.listdir(root / "_snapshots"))

@@ -8,6 +8,7 @@ import neuface_ray
 from neuface_ray.config import load
 from neuface_ray.dataset.arrays import to_arrays
 from neuface_ray.dataset.commit import Output
+from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
@@ -33,7 +34,7 @@ def test_a_video_lands_in_a_dataset_whose_numbers_are_the_truth(tmp_path):
     config = SynthesizeConfig(output=str(tmp_path / "out"), kind="videos", count=1, frames=3, views=2, size=32)
     output = Output.open(config.output, Provenance("run", "truth", load_head().id, {}))
     assert _make_video(0, config, pickle.dumps(output)) == 6
-    output.finalise()
+    finalise(output.store)
     made = make_sequence(Stage(load_head()), config.sequence_options(), 0, 0)
     dataset = neuface_ray.open(config.output)
     assert len(dataset) == 6

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from neuface_ray.dataset import Output, Provenance, clip_rows
+from neuface_ray.dataset import Output, Provenance, clip_rows, finalise
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.heads import HeadModel
 from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict, View
@@ -82,7 +82,7 @@ def make_dataset(
             is_image=True,
         )
         output.commit(segment, [_rows(segment, numbers, landmarks, accepted, output.provenance)])
-    output.finalise()
+    finalise(output.store)
     return folder / "set"
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from neuface_ray.dataset import Output, Provenance, clip_rows
+from neuface_ray.dataset import Output, Provenance, clip_rows, finalise
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.render import draw_mesh
 from neuface_ray.heads import load_head
@@ -53,7 +53,7 @@ def dataset(tmp_path_factory, head):
         output.commit(clip.segment, [clip_rows(clip, sequence, measured, verdict, output.provenance)])
         if name == "gone":
             (folder / f"{name}0.mp4").unlink()
-    output.finalise()
+    finalise(output.store)
     return str(folder / "faces")
 
 
