@@ -1,4 +1,4 @@
-"""The records that flow through the system, from a planned piece of video to a judged mesh sequence.
+"""The records that flow through the system, from a planned piece of video to a mesh sequence and the decision on it.
 
 Shape letters used everywhere: F frames, V views, L landmarks, N vertices, S identity and E expression coefficients.
 
@@ -177,7 +177,7 @@ class MeshSequence:
 
 @dataclass
 class Quality:
-    """Measurements on which a clip is judged; per frame and view [F, V] float32 (NaN where invalid) or per sequence.
+    """Measurements that the quality gate decides by; per frame and view [F, V] float32 (NaN where invalid) or per sequence.
 
     NME in percent of the outer eye-corner distance in source pixels, yaw in degrees, CVD in mm, MSI3D in frame^4 / mm^2.
     """
@@ -194,7 +194,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateDecision:
     """The quality gate's decision: accepted, or the reason codes why not, with the numbers behind them."""
 
     accepted: bool

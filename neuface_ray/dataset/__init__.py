@@ -4,7 +4,7 @@ Writing::
 
     output = Output.open(path, Provenance(run_id, annotator, head.id, config))    # resumes if it is there
     for segment in output.pending(planned): ...
-    output.commit(segment, [clip_rows(clip, sequence, quality, verdict, output.provenance)])
+    output.commit(segment, [clip_rows(clip, sequence, quality, decision, output.provenance)])
     output.quarantine(segment, "prepare", exception)
     publish(output.store, minimum_bytes=TARGET_BYTES)      # now and then
     finalise(output.store)                                 # at the end: publish, dataset.json, README.md

@@ -37,7 +37,7 @@ class Output:
         else:
             output.begin_attempt(segment.segment_id)
             clips = prepare(segment) ...
-            output.commit(segment, [clip_rows(clip, sequence, quality, verdict, provenance) for ...])
+            output.commit(segment, [clip_rows(clip, sequence, quality, decision, provenance) for ...])
     """
 
     store: Store

@@ -15,7 +15,7 @@ import pyarrow as pa
 from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.schema import Layout, schema
 from neuface_ray.errors import DataError, UsageError
-from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, Verdict, View
+from neuface_ray.types import Camera, FaceClip, GateDecision, MeshSequence, Quality, Segment, View
 from neuface_ray.uri import redact_text, redact_uri, valid_text
 from neuface_ray.version import code_version
 
@@ -65,7 +65,7 @@ def clip_rows(
     clip: FaceClip,
     sequence: MeshSequence,
     quality: Quality,
-    verdict: Verdict,
+    decision: GateDecision,
     provenance: Provenance,
     vertex_dtype: str = "float32",
 ) -> Rows:
@@ -79,8 +79,8 @@ def clip_rows(
     n_vertices = 0 if sequence.vertices is None else sequence.vertices.shape[2]
     layout = Layout(sequence.shape.shape[-1], sequence.expression.shape[-1], clip.landmarks.shape[2], n_vertices, vertex_dtype)
     rows = {
-        "frames": _frame_rows(clip, sequence, quality, verdict, layout, core),
-        "clips": _clip_row(clip, sequence, quality, verdict, provenance, layout, core),
+        "frames": _frame_rows(clip, sequence, quality, decision, layout, core),
+        "clips": _clip_row(clip, sequence, quality, decision, provenance, layout, core),
     }
     if sequence.vertices is not None:
         rows["vertices"] = _vertex_rows(clip, sequence, layout, core)
@@ -121,7 +121,7 @@ def _identity(clip: FaceClip, n: int) -> dict[str, Any]:
 
 
 def _frame_rows(
-    clip: FaceClip, sequence: MeshSequence, quality: Quality, verdict: Verdict, layout: Layout, core: np.ndarray
+    clip: FaceClip, sequence: MeshSequence, quality: Quality, decision: GateDecision, layout: Layout, core: np.ndarray
 ) -> pa.Table:
     n, views = len(core), clip.segment.views
 
@@ -141,7 +141,7 @@ def _frame_rows(
         "source_frame": grid(clip.source_frame),
         "timestamp_s": each_frame(clip.timestamps_s),
         "valid": grid(clip.valid & sequence.valid),
-        "accepted": np.full(n * clip.n_views, verdict.accepted),
+        "accepted": np.full(n * clip.n_views, decision.accepted),
         "head_model": [sequence.head_model] * (n * clip.n_views),
         "shape": grid(sequence.shape),
         "expression": grid(sequence.expression),
@@ -169,7 +169,7 @@ def _clip_row(
     clip: FaceClip,
     sequence: MeshSequence,
     quality: Quality,
-    verdict: Verdict,
+    decision: GateDecision,
     provenance: Provenance,
     layout: Layout,
     core: np.ndarray,
@@ -180,8 +180,8 @@ def _clip_row(
     shape = shapes[seen].mean(0) if seen.any() else shapes.mean((0, 1))
     row = {name: values[0] for name, values in _identity(clip, 1).items()} | {
         "track": clip.track,
-        "status": "accepted" if verdict.accepted else "rejected",
-        "reasons": list(verdict.reasons),
+        "status": "accepted" if decision.accepted else "rejected",
+        "reasons": list(decision.reasons),
         "notes": list(sequence.reasons),
         "n_frames": len(core),
         "n_views": clip.n_views,
@@ -194,7 +194,7 @@ def _clip_row(
         "cvd": quality.cvd,
         "shape_norm": quality.shape_norm,
         "valid_fraction": quality.valid_fraction,
-        "gate_numbers": _json(verdict.numbers),
+        "gate_numbers": _json(decision.numbers),
         "metrics": _json(sequence.metrics),
         "seconds": _json(seconds),
         "seconds_total": float(sum(seconds.values())),

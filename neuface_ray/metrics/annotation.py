@@ -1,4 +1,4 @@
-"""The numbers that annotations and models are judged by; numpy, metres in, millimetres, percent or pixels out.
+"""Measures of annotations and models (NME, MSI, CVD, MPVE); numpy, metres in, millimetres, percent or pixels out.
 
 NaN marks what could not be measured; nothing here turns it into a number. `statistics.summary` leaves it out and counts it.
 """

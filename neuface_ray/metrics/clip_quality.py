@@ -1,4 +1,4 @@
-"""What a clip's annotation is judged by: `measure` compares a mesh sequence with the clip it was made from."""
+"""Quality of an annotated clip: `measure` compares a mesh sequence with the clip it was made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quality gate: may an annotated clip be trusted? Limits are absolute, so a verdict never depends on other clips."""
+"""The quality gate: may an annotated clip be trusted? Limits are absolute, so a decision never depends on other clips."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuface_ray.types import Quality, Verdict
+from neuface_ray.types import GateDecision, Quality
 
 NO_FACE = "no_face"
 FEW_VALID_FRAMES = "few_valid_frames"
@@ -28,8 +28,8 @@ class GateConfig:
     It is the criterion of NeuFace's dataset (reject faces whose identity is unlikely), made independent of scale and length."""
 
 
-def judge(quality: Quality, gate: GateConfig, annotator_reasons: Sequence[str] = ()) -> Verdict:
-    """The verdict on one clip, with every reason that applies and the numbers behind it.
+def apply_gate(quality: Quality, gate: GateConfig, annotator_reasons: Sequence[str] = ()) -> GateDecision:
+    """Decide on one clip, with every reason that applies and the numbers behind it.
 
     Args:
         quality: what was measured on the clip.
@@ -38,7 +38,7 @@ def judge(quality: Quality, gate: GateConfig, annotator_reasons: Sequence[str] =
     """
     numbers = {"valid_fraction": quality.valid_fraction, "nme": quality.clip_nme, "shape_norm": quality.shape_norm}
     if quality.valid_fraction == 0:
-        return Verdict(False, (NO_FACE,), numbers)
+        return GateDecision(False, (NO_FACE,), numbers)
     reasons = list(annotator_reasons)
     # The identity norm is NaN for methods without parameters; a fit that lost its numbers has no finite error either.
     if not math.isfinite(quality.clip_nme):
@@ -50,4 +50,4 @@ def judge(quality: Quality, gate: GateConfig, annotator_reasons: Sequence[str] =
     if quality.clip_nme > gate.max_nme:
         reasons.append(HIGH_NME)
     unique = tuple(dict.fromkeys(reasons))
-    return Verdict(not unique, unique, numbers)
+    return GateDecision(not unique, unique, numbers)

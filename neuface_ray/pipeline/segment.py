@@ -1,4 +1,4 @@
-"""From a planned segment to annotated and judged clips, as plain functions: no cluster is needed, a notebook will do."""
+"""From a planned segment to annotated clips and the gate's decision on each, as plain functions that need no cluster."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.bundle import landmarker_bundle
 from neuface_ray.methods.registry import Annotator, build_annotator
 from neuface_ray.metrics.clip_quality import measure, meshes
-from neuface_ray.metrics.quality_gate import judge
+from neuface_ray.metrics.quality_gate import apply_gate
 from neuface_ray.pipeline.config import AnnotateConfig
-from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict
+from neuface_ray.types import FaceClip, GateDecision, MeshSequence, Quality, Segment
 from neuface_ray.uri import content_hash
 from neuface_ray.version import library_versions
 
 
 @dataclass(frozen=True)
 class AnnotatedClip:
-    """A clip with its mesh sequence, what was measured on it, and the verdict."""
+    """A clip with its mesh sequence, what was measured on it, and the decision."""
 
     clip: FaceClip
     sequence: MeshSequence
     quality: Quality
-    verdict: Verdict
+    decision: GateDecision
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,22 @@ class Workbench:
         return replace(self.config.media, crop_size=self.annotator.crop_size)
 
     def annotate(self, clip: FaceClip) -> AnnotatedClip:
-        """Annotates and judges one clip. The random numbers depend on the seed and the clip alone, never on earlier clips."""
+        """Annotates one clip and decides on it. The random numbers depend on the seed and the clip alone, never on earlier ones."""
         torch.manual_seed(self.config.seed + zlib.crc32(clip.clip_id.encode()))
         started = time.perf_counter()
         sequence = self.annotator.annotate(clip)
         measured = time.perf_counter()
         quality = measure(clip, sequence, self.head)
-        verdict = judge(quality, self.config.gate, sequence.reasons)
+        decision = apply_gate(quality, self.config.gate, sequence.reasons)
         if self.config.vertices and sequence.vertices is None:
             sequence = replace(sequence, vertices=meshes(sequence, self.head).posed)
         seconds = {"annotate": measured - started, "measure": time.perf_counter() - measured}
         details = sequence.provenance | {"libraries": library_versions(), "landmark_bundle": content_hash(landmarker_bundle())}
-        return AnnotatedClip(clip, replace(sequence, seconds=seconds, provenance=details), quality, verdict)
+        return AnnotatedClip(clip, replace(sequence, seconds=seconds, provenance=details), quality, decision)
 
 
 def annotate_segment(segment: Segment, config: AnnotateConfig, workbench: Workbench | None = None) -> list[AnnotatedClip]:
-    """Decodes a segment, finds its faces, annotates and judges each; one result per face track, none if there is no face.
+    """Decodes a segment, finds its faces, annotates and decides on each; one result per face track, none if there is no face.
 
     Args:
         segment: one of ``neuface_ray.media.plan(input, config.media)``.

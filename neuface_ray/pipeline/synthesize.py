@@ -26,7 +26,7 @@ from neuface_ray.dataset.rows import Provenance, clip_rows
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.metrics.clip_quality import measure
-from neuface_ray.metrics.quality_gate import GateConfig, judge
+from neuface_ray.metrics.quality_gate import GateConfig, apply_gate
 from neuface_ray.pipeline.summary import new_run_id
 from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.synthesis.draw import Stage
@@ -195,10 +195,10 @@ def _make_video(index: int, config: SynthesizeConfig, output_bytes: bytes) -> in
     stage = _stage(config.head)
     made = make_sequence(stage, config.sequence_options(), config.seed, index)
     quality = measure(made.clip, made.truth, stage.head)
-    verdict = judge(quality, GateConfig(max_shape_norm=float("inf")))
+    decision = apply_gate(quality, GateConfig(max_shape_norm=float("inf")))
     output.store.replace(f"{IMAGES}/{made.clip.clip_id}.images", encode_images(made))
     output.begin_attempt(made.clip.segment.segment_id)
-    output.commit(made.clip.segment, [clip_rows(made.clip, made.truth, quality, verdict, output.provenance)])
+    output.commit(made.clip.segment, [clip_rows(made.clip, made.truth, quality, decision, output.provenance)])
     return config.frames * config.views
 
 

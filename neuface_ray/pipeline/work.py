@@ -58,7 +58,7 @@ def annotate_and_commit(job: Job, segment: Segment, clips: list[FaceClip], bench
 
 def commit(output: Output, segment: Segment, annotated: list[AnnotatedClip]) -> bool:
     """Commits the annotated clips of a segment as a whole; False if it was committed before."""
-    rows = [clip_rows(each.clip, each.sequence, each.quality, each.verdict, output.provenance) for each in annotated]
+    rows = [clip_rows(each.clip, each.sequence, each.quality, each.decision, output.provenance) for each in annotated]
     return output.commit(segment, rows)
 
 
@@ -140,8 +140,8 @@ def _clip_entry(annotated: AnnotatedClip) -> Ledger:
     valid = (clip.valid & annotated.sequence.valid)[core]
     return {
         "clip_id": clip.clip_id,
-        "accepted": annotated.verdict.accepted,
-        "reasons": list(annotated.verdict.reasons),
+        "accepted": annotated.decision.accepted,
+        "reasons": list(annotated.decision.reasons),
         "frames": int(core.sum()),
         "face_frames": int(valid.sum()),
         "nme": float(annotated.quality.clip_nme) if np.isfinite(annotated.quality.clip_nme) else None,

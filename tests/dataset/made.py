@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from neuface_ray.dataset import Output, Provenance, clip_rows
 from neuface_ray.dataset.schema import KEYS, TIMING_COLUMNS
-from neuface_ray.types import Camera, FaceClip, MeshSequence, Quality, Segment, Verdict, View
+from neuface_ray.types import Camera, FaceClip, GateDecision, MeshSequence, Quality, Segment, View
 
 HEAD = "test_head/1/0123456789ab"
 LANDMARKS, SHAPE, EXPRESSION, VERTICES = 7, 4, 3, 5
@@ -38,7 +38,7 @@ def make_segment(number: int, sequence: str = "seq", views: int = 2, person: str
 
 
 def make_clip(segment: Segment, track: int = 0, with_vertices: bool = False, accepted: bool = True, empty: bool = False):
-    """(clip, sequence, quality, verdict) for one track; frames outside [start, stop) are context."""
+    """(clip, sequence, quality, decision) for one track; frames outside [start, stop) are context."""
     rng = np.random.default_rng(int(digest(segment.segment_id, track), 16) % 2**32)
     index = np.arange(segment.context_start, segment.context_stop)
     grid = (len(index), len(segment.views))
@@ -85,8 +85,8 @@ def make_clip(segment: Segment, track: int = 0, with_vertices: bool = False, acc
     )
     nme = np.where(valid, np.abs(numbers()), np.nan).astype(np.float32)
     quality = Quality(nme, numbers() * 20, np.abs(numbers()), float(np.nanmean(nme)), 1.0, 2.0, None, 0.9, float(valid.mean()))
-    verdict = Verdict(accepted, () if accepted else ("nme_above_limit",), {"nme": 2.0, "limit": float("inf")})
-    return clip, mesh, quality, verdict
+    decision = GateDecision(accepted, () if accepted else ("nme_above_limit",), {"nme": 2.0, "limit": float("inf")})
+    return clip, mesh, quality, decision
 
 
 def provenance(run_id: str = "run", **changes) -> Provenance:

@@ -138,7 +138,7 @@ def fitted(tmp_path_factory):
     """A dataset of the open head with the vertices that the fit saw."""
     head, root = load_head(), str(tmp_path_factory.mktemp("fitted"))
     segment = make_segment(0)
-    clip, mesh, quality, verdict = make_clip(segment)
+    clip, mesh, quality, decision = make_clip(segment)
     rng = np.random.default_rng(0)
     grid = mesh.pose.shape[:2]
     mesh.head_model = head.id
@@ -147,7 +147,7 @@ def fitted(tmp_path_factory):
     mesh.pose = (mesh.pose * 0.1).astype(np.float32)
     made_by = provenance(head_model=head.id)
     output = Output.open(root, made_by)
-    output.commit(segment, [clip_rows(clip, mesh, quality, verdict, made_by)])
+    output.commit(segment, [clip_rows(clip, mesh, quality, decision, made_by)])
     with torch.no_grad():
         seen = head(*(torch.tensor(x) for x in (mesh.shape, mesh.expression, mesh.pose))).numpy()
     finalise(output.store)

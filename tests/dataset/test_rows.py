@@ -13,8 +13,8 @@ from tests.dataset.made import LANDMARKS, make_clip, make_segment, provenance
 @pytest.mark.parametrize("views", [1, 3])
 def test_rows_are_the_core_frames_of_every_view(views):
     segment = make_segment(2, views=views)
-    clip, mesh, quality, verdict = make_clip(segment, with_vertices=True)
-    rows = clip_rows(clip, mesh, quality, verdict, provenance())
+    clip, mesh, quality, decision = make_clip(segment, with_vertices=True)
+    rows = clip_rows(clip, mesh, quality, decision, provenance())
     frames, arrays = rows["frames"].to_pylist(), to_arrays(rows["frames"])
     vertices = to_arrays(rows["vertices"])["vertices"]
     assert len(frames) == 6 * views
@@ -39,8 +39,8 @@ def test_rows_are_the_core_frames_of_every_view(views):
 
 def test_clip_row_and_json():
     segment = make_segment(0, person="anna")
-    clip, mesh, quality, verdict = make_clip(segment, accepted=False)
-    row = clip_rows(clip, mesh, quality, verdict, provenance(seed=3))["clips"].to_pylist()[0]
+    clip, mesh, quality, decision = make_clip(segment, accepted=False)
+    row = clip_rows(clip, mesh, quality, decision, provenance(seed=3))["clips"].to_pylist()[0]
     assert (row["status"], row["reasons"], row["notes"]) == ("rejected", ["nme_above_limit"], ["noticed"])
     assert (row["n_frames"], row["n_views"], row["first_frame"], row["fps"]) == (6, 2, 0, 25.0)
     assert json.loads(row["metrics"]) == {"loss": None, "steps": 10}
@@ -60,19 +60,19 @@ def test_methods_without_parameters():
 
 
 def test_clip_without_any_valid_frame():
-    clip, mesh, quality, verdict = make_clip(make_segment(0))
+    clip, mesh, quality, decision = make_clip(make_segment(0))
     clip.valid[:] = False
-    rows = clip_rows(clip, mesh, dataclasses.replace(quality, clip_nme=float("nan")), verdict, provenance())
+    rows = clip_rows(clip, mesh, dataclasses.replace(quality, clip_nme=float("nan")), decision, provenance())
     assert rows["clips"]["nme"][0].as_py() is None
     assert not any(rows["frames"]["valid"].to_pylist())
     assert to_arrays(rows["frames"])["landmarks"].shape == (12, LANDMARKS, 2)
 
 
 def test_no_credentials_are_written():
-    clip, mesh, quality, verdict = make_clip(make_segment(0))
+    clip, mesh, quality, decision = make_clip(make_segment(0))
     mesh.provenance = {"weights": "https://me:pw@host/w?token=abc", "api_key": "abc"}
     config = {"input": "s3://key:secret@bucket/x", "password": "hunter2", "steps": 3}
-    rows = clip_rows(clip, mesh, quality, verdict, provenance(config=config))
+    rows = clip_rows(clip, mesh, quality, decision, provenance(config=config))
     text = str({name: table.to_pylist() for name, table in rows.items()}) + json.dumps(provenance(config=config).config)
     for secret in ("secret@", "key:", "sig=", "token=", "pw@", "hunter2", "'abc'", '"abc"'):
         assert secret not in text, secret
@@ -104,9 +104,9 @@ def test_segment_survives_json():
     ],
 )
 def test_records_that_do_not_fit_are_refused(change, words):
-    clip, mesh, quality, verdict = make_clip(make_segment(0))
+    clip, mesh, quality, decision = make_clip(make_segment(0))
     with pytest.raises(DataError, match=words) as caught:
-        clip_rows(clip, dataclasses.replace(mesh, **change), quality, verdict, provenance())
+        clip_rows(clip, dataclasses.replace(mesh, **change), quality, decision, provenance())
     assert caught.value.code == "inconsistent_clip"
 
 

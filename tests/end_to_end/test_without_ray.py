@@ -21,7 +21,7 @@ from neuface_ray.pipeline.segment import annotate_segment
 config = load(AnnotateConfig, None, sys.argv[1:])
 (segment,) = plan(config.input, config.media)
 (annotated,) = annotate_segment(segment, config)
-print(annotated.verdict.accepted, annotated.sequence.pose.shape)
+print(annotated.decision.accepted, annotated.sequence.pose.shape)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuface_ray.metrics.quality_gate import GateConfig, judge
+from neuface_ray.metrics.quality_gate import GateConfig, apply_gate
 from neuface_ray.types import Quality
 
 
@@ -39,10 +39,10 @@ def measured(**changes) -> Quality:
     ],
 )
 def test_reasons(changes, annotator_reasons, reasons):
-    verdict = judge(measured(**changes), GateConfig(), annotator_reasons)
-    assert verdict.reasons == reasons
-    assert verdict.accepted == (not reasons)
-    assert set(verdict.numbers) == {"valid_fraction", "nme", "shape_norm"}
+    decision = apply_gate(measured(**changes), GateConfig(), annotator_reasons)
+    assert decision.reasons == reasons
+    assert decision.accepted == (not reasons)
+    assert set(decision.numbers) == {"valid_fraction", "nme", "shape_norm"}
 
 
 numbers = st.floats(0, 100) | st.just(math.nan) | st.just(math.inf)
@@ -51,5 +51,5 @@ numbers = st.floats(0, 100) | st.just(math.nan) | st.just(math.inf)
 @given(st.floats(0, 1), numbers, numbers)
 def test_accepted_means_within_every_limit(valid_fraction, nme, shape_norm):
     gate = GateConfig(min_valid_fraction=0.3, max_nme=5.0, max_shape_norm=1.2)
-    verdict = judge(measured(valid_fraction=valid_fraction, clip_nme=nme, shape_norm=shape_norm), gate)
-    assert verdict.accepted == (valid_fraction >= 0.3 and nme <= 5.0 and not shape_norm > 1.2)
+    decision = apply_gate(measured(valid_fraction=valid_fraction, clip_nme=nme, shape_norm=shape_norm), gate)
+    assert decision.accepted == (valid_fraction >= 0.3 and nme <= 5.0 and not shape_norm > 1.2)

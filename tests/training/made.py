@@ -12,7 +12,8 @@ import torch
 from neuface_ray.dataset import Output, Provenance, clip_rows, finalise
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.heads import HeadModel
-from neuface_ray.types import FaceClip, MeshSequence, Quality, Segment, Verdict, View
+from neuface_ray.media.source import local_uri
+from neuface_ray.types import FaceClip, GateDecision, MeshSequence, Quality, Segment, View
 from neuface_ray.uri import local_uri
 
 SIDE = 96
@@ -112,4 +113,4 @@ def _rows(segment: Segment, numbers: dict, landmarks: np.ndarray, accepted: bool
     mesh = MeshSequence(clip.clip_id, "truth", provenance.head_model, **numbers, valid=valid)
     ones = np.ones(grid, np.float32)
     quality = Quality(ones, 0 * ones, ones, 1.0, 1.0, 1.0, None, 1.0, 1.0)
-    return clip_rows(clip, mesh, quality, Verdict(accepted), provenance)
+    return clip_rows(clip, mesh, quality, GateDecision(accepted), provenance)

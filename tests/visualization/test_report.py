@@ -11,7 +11,7 @@ from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.render import draw_mesh
 from neuface_ray.heads import load_head
 from neuface_ray.metrics import clip_quality as quality
-from neuface_ray.types import Verdict
+from neuface_ray.types import GateDecision
 from neuface_ray.uri import content_hash
 from neuface_ray.visualization.report import ReportConfig, choose_clips, draw, open_dataset, report, write_video
 from tests.metrics.clips import make_clip
@@ -49,8 +49,8 @@ def dataset(tmp_path_factory, head):
             clip.valid[5, 1] = False
             clip.valid[3, 0] = False
         measured = quality.measure(clip, sequence, head)
-        verdict = Verdict(name != "still", ("nme",) if name == "still" else ())
-        output.commit(clip.segment, [clip_rows(clip, sequence, measured, verdict, output.provenance)])
+        decision = GateDecision(name != "still", ("nme",) if name == "still" else ())
+        output.commit(clip.segment, [clip_rows(clip, sequence, measured, decision, output.provenance)])
         if name == "gone":
             (folder / f"{name}0.mp4").unlink()
     finalise(output.store)
