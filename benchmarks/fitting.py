@@ -25,8 +25,8 @@ from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.metrics import annotation as metrics
-from neuface_ray.metrics.clip_quality import measure, reference_landmarks
-from neuface_ray.metrics.landmarks import annotated, projected
+from neuface_ray.metrics.clip_quality import measure
+from neuface_ray.metrics.landmarks import project_landmarks, read_annotated, source_landmarks
 from neuface_ray.types import FaceClip, MeshSequence
 
 
@@ -86,8 +86,8 @@ def clip_row(clip: FaceClip, annotator) -> dict:
 
 def landmark_error(clip: FaceClip, sequence: MeshSequence, head, points: np.ndarray) -> np.ndarray:
     """NME [F, V] in percent over some landmarks."""
-    predicted = projected(clip, sequence, head, clip.landmark_scheme)
-    reference = reference_landmarks(clip)
+    predicted = project_landmarks(clip, sequence, head, clip.landmark_scheme)
+    reference = source_landmarks(clip)
     eyes = metrics.eye_distance(reference, clip.landmark_scheme)
     error = metrics.nme(predicted[..., points, :], reference[..., points, :], eyes)
     return np.where(clip.valid, error, np.nan)
@@ -109,10 +109,10 @@ def photo_row(clip: FaceClip, path: Path, annotator) -> dict:
     sequence = annotator.annotate(clip)
     quality = measure(clip, sequence, annotator.head)
     row = {"photo": f"{path.parent.name}/{path.stem}", "nme": quality.clip_nme, "identity_norm": quality.shape_norm}
-    truth = annotated(path)
+    truth = read_annotated(path)
     row["nme68_annotated"] = row["nme51_annotated"] = float("nan")
     if truth is not None:
-        points = projected(clip, sequence, annotator.head, "ibug68")[0, 0]
+        points = project_landmarks(clip, sequence, annotator.head, "ibug68")[0, 0]
         eyes = metrics.eye_distance(truth, "ibug68")
         error = 100 * np.linalg.norm(points - truth, axis=-1) / eyes
         if np.median(error) < 100:

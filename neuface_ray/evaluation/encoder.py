@@ -23,9 +23,8 @@ from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.registry import Annotator
 from neuface_ray.metrics import annotation as metrics
-from neuface_ray.metrics.clip_quality import reference_landmarks
-from neuface_ray.metrics.landmarks import annotated, projected
-from neuface_ray.metrics.statistics import compare, summary
+from neuface_ray.metrics.landmarks import project_landmarks, read_annotated, source_landmarks
+from neuface_ray.metrics.statistics import compare, summarise
 from neuface_ray.pipeline.parallel_map import call_all
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import SCHEME, Face, FaceOptions, landmarks_of, make_face, posed
@@ -149,13 +148,13 @@ class Bench:
             return [row | {"method": name, "note": error.code} for name in self.methods]
         if not clip.valid.any():
             return [row | {"method": name} for name in self.methods]
-        truth, rows = annotated(path), []
+        truth, rows = read_annotated(path), []
         for name, method in self.methods.items():
             sequence = method.annotate(clip)
-            found = reference_landmarks(clip)[0, 0]
+            found = source_landmarks(clip)[0, 0]
             error = {"nme": self.nme(clip, sequence, found, metrics.eye_distance(found, clip.landmark_scheme))}
             if truth is not None:
-                points = projected(clip, sequence, self.head, "ibug68")[0, 0]
+                points = project_landmarks(clip, sequence, self.head, "ibug68")[0, 0]
                 error |= annotated_errors(points, truth)
             rows.append(row | {"method": name, "found": True} | error)
         return rows
@@ -168,7 +167,7 @@ class Bench:
         if not row["found"]:
             return [row | {"method": name} for name in self.methods]
         points, eyes = self.truth(face)
-        found = reference_landmarks(clip)[0, 0]
+        found = source_landmarks(clip)[0, 0]
         counted = self.head.embedding(SCHEME).valid.numpy()
         row["detector_nme"] = float(metrics.nme(found, points, eyes, counted))
         row |= self.neutral_errors("mean_head", np.zeros(1, np.float32), face.shape)
@@ -193,7 +192,7 @@ class Bench:
     def nme(self, clip: FaceClip, sequence: MeshSequence, points: np.ndarray, normaliser: float) -> float:
         """NME in percent of all points that the head has an embedding for."""
         scheme = clip.landmark_scheme
-        own = projected(clip, sequence, self.head, scheme)[0, 0]
+        own = project_landmarks(clip, sequence, self.head, scheme)[0, 0]
         return float(metrics.nme(own, points, normaliser, self.head.embedding(scheme).valid.numpy()))
 
     def neutral_errors(self, name: str, shape: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -260,7 +259,7 @@ def photograph_line(method: str, rows: Sequence[Row]) -> Row:
     line: Row = {"method": method, "photographs": len(rows), "with a face": sum(bool(row["found"]) for row in rows)}
     names = {"nme": "detected", "nme68": "annotated 68", "nme51": "inner 51"}
     for key, name in names.items():
-        found = summary(column(rows, key))
+        found = summarise(column(rows, key))
         line |= {f"{name} n": found.n, f"{name} median": found.median, f"{name} mean": found.mean}
     return line
 
@@ -277,17 +276,17 @@ def yaw_lines(method: str, rows: Sequence[Row]) -> Iterator[Row]:
         line: Row = {"method": method, "yaw": place, "faces": len(own)}
         line["not found %"] = 100 * float(np.mean([not row["found"] for row in own]))
         for key in ("true_nme", "true_nme_box", "found_nme", "detector_nme"):
-            found = summary(column(own, key))
+            found = summarise(column(own, key))
             line |= {f"{key} median": found.median, f"{key} mean": found.mean}
-        line["rotation deg"] = summary(column(own, "rotation_deg")).mean
+        line["rotation deg"] = summarise(column(own, "rotation_deg")).mean
         for how in ("similarity", "rigid"):
-            line |= {f"{name} {how} mm": summary(column(own, f"{name}_{how}_mm")).mean for name in ("neutral", "mean_head")}
+            line |= {f"{name} {how} mm": summarise(column(own, f"{name}_{how}_mm")).mean for name in ("neutral", "mean_head")}
         yield line
 
 
 def photograph_claim(errors: np.ndarray) -> Claim:
     """E1, from the NME (n,) of photographs in percent; NaN where no face is found."""
-    found = summary(errors)
+    found = summarise(errors)
     passed = found.n > 0 and found.median <= PHOTO_MEDIAN and found.mean <= PHOTO_MEAN
     figures = (
         f"median {found.median:.2f} %, mean {found.mean:.2f} % ({found.low:.2f} to {found.high:.2f}) of {found.n} photographs"
@@ -301,7 +300,7 @@ def neutral_claim(rows: Sequence[Row]) -> Claim:
     base, own = column(rows, "mean_head_similarity_mm"), column(rows, "neutral_similarity_mm")
     gain = compare(base, own)
     figures = (
-        f"{summary(own).mean:.2f} mm against {summary(base).mean:.2f} mm, gain {gain.difference:.2f} mm "
+        f"{summarise(own).mean:.2f} mm against {summarise(base).mean:.2f} mm, gain {gain.difference:.2f} mm "
         f"({gain.low:.2f} to {gain.high:.2f}, {gain.n} persons)"
     )
     statement = f"encoder alone knows identities never seen: at least {GEOMETRY_GAIN_MM} mm below the mean head, inner face"

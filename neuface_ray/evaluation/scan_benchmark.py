@@ -19,7 +19,7 @@ from neuface_ray.geometry.alignment import Alignment, similarity
 from neuface_ray.geometry.closest_points import Surface
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.metrics.scan_to_mesh import MEDIAPIPE_SEVEN, refine, region_near
-from neuface_ray.metrics.statistics import Comparison, compare, summary
+from neuface_ray.metrics.statistics import Comparison, compare, summarise
 from neuface_ray.types import Camera
 
 REGIONS_MM = {"whole": 95.0, "inner": 65.0}
@@ -130,13 +130,13 @@ def table(rows: Sequence[Row], by: Sequence[str] = ("method",)) -> list[Row]:
     for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
         own = [row for row in rows if tuple(row[name] for name in by) == key]
         line: Row = dict(zip(by, key, strict=True))
-        means = summary(np.array([row[GAIN_KEY] for row in own]))
+        means = summarise(np.array([row[GAIN_KEY] for row in own]))
         line |= {"n": means.n, "failed": means.excluded}
         for mode in MODES:
             for region in REGIONS_MM:
                 for what in ("median", "mean"):
                     name = f"{mode}_{region}_{what}"
-                    line[name.replace("_", " ")] = summary(np.array([row[name] for row in own])).mean
+                    line[name.replace("_", " ")] = summarise(np.array([row[name] for row in own])).mean
         if own[0]["method"] != MEAN_HEAD:
             found = gain(rows, own)
             line |= {"gain": found.difference, "low": found.low, "high": found.high}

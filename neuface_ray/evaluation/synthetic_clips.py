@@ -18,10 +18,10 @@ import neuface_ray
 from neuface_ray.errors import DataError
 from neuface_ray.geometry.rays import crop_to_pixels
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
 from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.media.crop import blur, crop_to_image, cut, landmark_box, to_crop
 from neuface_ray.media.detect import FaceDetector
-from neuface_ray.metrics.clip_quality import head_camera, meshes
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
@@ -79,7 +79,7 @@ def make_labelled(
 
 def _true_points(drawn: SyntheticSequence, head: HeadModel) -> np.ndarray:
     """Projections [F, V, L, 2] of the truth's landmarks by the cameras that made the pictures, in source pixels."""
-    posed = head.landmarks(head.template.new_tensor(meshes(drawn.truth, head).posed), drawn.clip.landmark_scheme).numpy()
+    posed = head.landmarks(head.template.new_tensor(build_meshes(drawn.truth, head).posed), drawn.clip.landmark_scheme).numpy()
     grid = posed.shape[:2]
     flat = [head_camera(drawn.clip, drawn.truth, f, v).project(posed[f, v].astype(np.float64)) for f, v in np.ndindex(grid)]
     return np.stack(flat).reshape(*grid, -1, 2)

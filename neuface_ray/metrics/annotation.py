@@ -1,6 +1,6 @@
 """Measures of annotations and models (NME, MSI, CVD, MPVE); numpy, metres in, millimetres, percent or pixels out.
 
-NaN marks what could not be measured; nothing here turns it into a number. `statistics.summary` leaves it out and counts it.
+NaN marks what could not be measured; nothing here turns it into a number. `statistics.summarise` leaves it out and counts it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Landmarks in source pictures: where an annotation puts them, and where people or data sets say they are."""
+"""Landmarks in source images: those of a clip, those of its annotated head, and those that a data set gives."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ import scipy.io
 import torch
 
 from neuface_ray.errors import DataError
-from neuface_ray.metrics.clip_quality import head_camera, meshes
+from neuface_ray.heads.model import HeadModel
+from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
 from neuface_ray.types import FaceClip, MeshSequence
 
 _SCHEME_SIZE = 68
 
 
-def projected(clip: FaceClip, sequence: MeshSequence, head, scheme: str) -> np.ndarray:
+def source_landmarks(clip: FaceClip) -> np.ndarray:
+    """The clip's own landmarks [F, V, L, 2] in pixels of the source images."""
+    matrix = clip.crop_to_image
+    return clip.landmarks @ matrix[..., :2, :2].swapaxes(-1, -2) + matrix[..., None, :2, 2]
+
+
+def project_landmarks(clip: FaceClip, sequence: MeshSequence, head: HeadModel, scheme: str) -> np.ndarray:
     """The annotated head's landmarks [F, V, L, 2] in source pixels."""
-    posed = torch.from_numpy(meshes(sequence, head).posed)
+    posed = torch.from_numpy(build_meshes(sequence, head).posed)
     points = head.landmarks(posed, scheme, pose=torch.from_numpy(sequence.pose)).numpy()
     frames, views = clip.valid.shape
     return np.stack([[head_camera(clip, sequence, f, v).project(points[f, v]) for v in range(views)] for f in range(frames)])
 
 
-def annotated(picture: str | Path) -> np.ndarray | None:
+def read_annotated(picture: str | Path) -> np.ndarray | None:
     """The 68 points (68, 2), pixels with centres at +0.5, in a file beside a picture; None where there is none.
 
     Read are ``.pts`` (the 300-W challenge's format, which counts pixels from one), ``.npy`` of (68, 2) and AFLW2000-3D's

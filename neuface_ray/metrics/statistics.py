@@ -1,4 +1,4 @@
-"""Summaries with intervals, and paired comparisons, by bootstrap over sequences."""
+"""Statistics of samples with intervals, and paired comparisons, by bootstrap over sequences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Summary:
+class SampleStatistics:
     """Mean, median and standard deviation of ``n`` values, ``excluded`` NaN, and the 95 % interval of the mean."""
 
     mean: float
@@ -34,27 +34,27 @@ class Comparison:
     n: int
 
 
-def summary(values: np.ndarray, groups: np.ndarray | None = None, resamples: int = 1000, seed: int = 0) -> Summary:
-    """Summarises per-item values.
+def summarise(values: np.ndarray, groups: np.ndarray | None = None, resamples: int = 1000, seed: int = 0) -> SampleStatistics:
+    """Summarise per-item values.
 
     Args:
         values: (n,) numbers; NaN is left out and counted.
         groups: (n,) labels such as sequence names: whole groups are resampled; every value is its own group if None.
 
     Returns:
-        `Summary`; all NaN for no values.
+        `SampleStatistics`; all NaN for no values.
     """
     values, groups, excluded = _finite(values, groups)
     if not len(values):
-        return Summary(*[float("nan")] * 3, 0, excluded, *[float("nan")] * 2)
+        return SampleStatistics(*[float("nan")] * 3, 0, excluded, *[float("nan")] * 2)
     low, high = np.percentile(_bootstrap_means(values, groups, resamples, seed), [2.5, 97.5])
-    return Summary(
+    return SampleStatistics(
         float(values.mean()), float(np.median(values)), float(values.std()), len(values), excluded, float(low), float(high)
     )
 
 
 def compare(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None, resamples: int = 1000, seed: int = 0) -> Comparison:
-    """Paired bootstrap of a - b (n,), for "lower is better" numbers; pairs with a NaN are left out.
+    """Compare pairs by the bootstrap of a - b (n,), for "lower is better" numbers; pairs with a NaN are left out.
 
     ``p`` is the share of resamples in which a is not below b, at least 1 / (resamples + 1).
     """
@@ -70,8 +70,8 @@ def compare(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None = None, resa
 def _finite(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int]:
     values = np.asarray(values, np.float64).reshape(-1)
     groups = np.arange(len(values)) if groups is None else np.asarray(groups).reshape(-1)
-    kept = ~np.isnan(values)
-    return values[kept], groups[kept], int((~kept).sum())
+    known = ~np.isnan(values)
+    return values[known], groups[known], int((~known).sum())
 
 
 def _bootstrap_means(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.bundle import landmarker_bundle
 from neuface_ray.methods.registry import Annotator, build_annotator
-from neuface_ray.metrics.clip_quality import measure, meshes
+from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import apply_gate
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.types import FaceClip, GateDecision, MeshSequence, Quality, Segment
@@ -50,7 +51,7 @@ class Workbench:
         return replace(self.config.media, crop_size=self.annotator.crop_size)
 
     def annotate(self, clip: FaceClip) -> AnnotatedClip:
-        """Annotates one clip and decides on it. The random numbers depend on the seed and the clip alone, never on earlier ones."""
+        """Annotates one clip and decides on it. The random numbers depend on the seed and the clip alone, never on others."""
         torch.manual_seed(self.config.seed + zlib.crc32(clip.clip_id.encode()))
         started = time.perf_counter()
         sequence = self.annotator.annotate(clip)
@@ -58,7 +59,7 @@ class Workbench:
         quality = measure(clip, sequence, self.head)
         decision = apply_gate(quality, self.config.gate, sequence.reasons)
         if self.config.vertices and sequence.vertices is None:
-            sequence = replace(sequence, vertices=meshes(sequence, self.head).posed)
+            sequence = replace(sequence, vertices=build_meshes(sequence, self.head).posed)
         seconds = {"annotate": measured - started, "measure": time.perf_counter() - measured}
         details = sequence.provenance | {"libraries": library_versions(), "landmark_bundle": content_hash(landmarker_bundle())}
         return AnnotatedClip(clip, replace(sequence, seconds=seconds, provenance=details), quality, decision)

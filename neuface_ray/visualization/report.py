@@ -24,10 +24,10 @@ from neuface_ray.dataset.reader import open as open_dataset
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.rays import HeadCamera, PinholeCamera, WeakCamera
 from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.heads.sequence_meshes import SequenceMeshes, build_meshes
 from neuface_ray.media.config import Limits
 from neuface_ray.media.decode import probe_video, read_image, read_video
-from neuface_ray.media.source import open_local
-from neuface_ray.metrics.clip_quality import Meshes, meshes
+from neuface_ray.media.source import content_hash, is_remote, open_local
 from neuface_ray.types import MeshSequence
 from neuface_ray.uri import content_hash, is_remote
 from neuface_ray.visualization.overlay import Caption, Look, Shot, contact_sheet, look, overlay_frame, region_of
@@ -136,7 +136,7 @@ class Picture:
     clip: MeshClip
     view: int
     columns: dict[str, np.ndarray]
-    made: Meshes
+    made: SequenceMeshes
     region: tuple[float, float, float, float]
 
     @classmethod
@@ -151,14 +151,14 @@ class Picture:
             stored = np.swapaxes(stored.reshape(clip.info["n_views"], clip.info["n_frames"], *stored.shape[1:]), 0, 1)
         parameters = {name: columns[name] for name in ("shape", "expression", "pose", "camera", "valid")}
         sequence = MeshSequence(clip_id, clip.info["annotator"], clip.info["head_model"], **parameters, vertices=stored)
-        made = meshes(sequence, head)
+        made = build_meshes(sequence, head)
         for view in range(clip.info["n_views"]):
             own = {name: values[:, view] for name, values in columns.items()}
             matrix = own["crop_to_image"]
             own["landmarks"] = own["landmarks"] @ matrix[:, :2, :2].swapaxes(-1, -2) + matrix[:, None, :2, 2]
             size = (int(own["image_width"][0]), int(own["image_height"][0]))
             region = region_of(own["landmarks"][own["valid"]], size)
-            yield cls(clip, view, own, Meshes(*(getattr(made, name)[:, view] for name in vars(made))), region)
+            yield cls(clip, view, own, SequenceMeshes(*(getattr(made, name)[:, view] for name in vars(made))), region)
 
     @property
     def title(self) -> str:

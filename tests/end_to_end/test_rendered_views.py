@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from neuface_ray.heads import load_head
+from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.direct_fitting.annotator import FlameFitting
 from neuface_ray.metrics.annotation import mpve
-from neuface_ray.metrics.clip_quality import meshes
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.motion import MotionRange
@@ -49,7 +49,7 @@ def detected(clip: FaceClip, detector: FaceDetector) -> FaceClip:
 
 def face_error_mm(head, clip, sequence, truth, alignment: str) -> float:
     face = head.regions["face"].numpy()
-    found, real = (meshes(s, head).canonical[:, :, face] for s in (sequence, truth))
+    found, real = (build_meshes(s, head).canonical[:, :, face] for s in (sequence, truth))
     return float(mpve(found, real, alignment)[clip.valid].mean())
 
 

@@ -19,7 +19,7 @@ from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.weights import save_compact
-from neuface_ray.metrics.clip_quality import reference_landmarks
+from neuface_ray.metrics.landmarks import source_landmarks
 from neuface_ray.synthesis.draw import Stage
 
 
@@ -144,7 +144,7 @@ def test_stills_become_a_video_or_views(sitter, media, detector):
     assert len(views.source_hash) == len(views.segment.views) == 2
     assert Observations.of(views, sitter.stage.head).calibrated
     assert not Observations.of(video, sitter.stage.head).calibrated
-    np.testing.assert_allclose(reference_landmarks(views)[0, 0], reference_landmarks(stills[0])[0, 0])
+    np.testing.assert_allclose(source_landmarks(views)[0, 0], source_landmarks(stills[0])[0, 0])
 
 
 def test_the_path_of_a_turning_head():

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from neuface_ray.metrics import clip_quality as quality
+from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Segment, View
 
 
@@ -23,7 +23,7 @@ def make_clip(head, frames=7, views=2, calibrated=False, seed=0, as_vertices=Fal
     valid = np.ones((frames, views), bool)
     sequence = MeshSequence("clip", "test", head.id, shape, expression, pose, camera, valid.copy(), translation)
     if as_vertices:
-        sequence.vertices = quality.meshes(sequence, head).posed
+        sequence.vertices = build_meshes(sequence, head).posed
     clip = FaceClip(
         clip_id="clip",
         segment=Segment("segment", "sequence", places, 0, frames, 0, frames),
@@ -43,9 +43,9 @@ def make_clip(head, frames=7, views=2, calibrated=False, seed=0, as_vertices=Fal
         face_px=np.full((frames, views), 200, np.float32),
         blur=np.full((frames, views), 100, np.float32),
     )
-    posed = quality.meshes(sequence, head).posed
+    posed = build_meshes(sequence, head).posed
     points = head.landmarks(torch.from_numpy(posed), "mediapipe478").numpy()
     for f, v in np.ndindex(frames, views):
-        pixels = quality.head_camera(clip, sequence, f, v).project(points[f, v])
+        pixels = head_camera(clip, sequence, f, v).project(points[f, v])
         clip.landmarks[f, v] = (pixels - [330, 250]) / 150
     return clip, sequence

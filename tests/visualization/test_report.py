@@ -10,7 +10,9 @@ from neuface_ray.dataset import Output, Provenance, clip_rows, finalise
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.render import draw_mesh
 from neuface_ray.heads import load_head
-from neuface_ray.metrics import clip_quality as quality
+from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
+from neuface_ray.media.source import content_hash
+from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.types import GateDecision
 from neuface_ray.uri import content_hash
 from neuface_ray.visualization.report import ReportConfig, choose_clips, draw, open_dataset, report, write_video
@@ -32,12 +34,11 @@ def dataset(tmp_path_factory, head):
         clip, sequence = make_clip(head, frames=frames, views=views, seed=len(name), uris=uris)
         clip.clip_id = sequence.clip_id = f"{name}-clip"
         clip.segment = replace(clip.segment, segment_id=f"{name}segment", sequence_id=name)
-        made = quality.meshes(sequence, head)
+        made = build_meshes(sequence, head)
         for v, uri in enumerate(uris):
             grey = np.full((480, 640, 3), 90, np.uint8)
             pictures = [
-                draw_mesh(grey, made.posed[f, v], head.faces.numpy(), quality.head_camera(clip, sequence, f, v))
-                for f in range(frames)
+                draw_mesh(grey, made.posed[f, v], head.faces.numpy(), head_camera(clip, sequence, f, v)) for f in range(frames)
             ]
             if frames == 1:
                 cv2.imwrite(uri, pictures[0])
@@ -48,7 +49,7 @@ def dataset(tmp_path_factory, head):
             clip.source_frame[5, 1] = -1
             clip.valid[5, 1] = False
             clip.valid[3, 0] = False
-        measured = quality.measure(clip, sequence, head)
+        measured = measure(clip, sequence, head)
         decision = GateDecision(name != "still", ("nme",) if name == "still" else ())
         output.commit(clip.segment, [clip_rows(clip, sequence, measured, decision, output.provenance)])
         if name == "gone":

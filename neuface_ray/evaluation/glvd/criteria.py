@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from neuface_ray.evaluation.report import Claim
-from neuface_ray.metrics.statistics import compare, summary
+from neuface_ray.metrics.statistics import compare, summarise
 
 Row = dict[str, object]
 SCORE = "mpve_rigid_face_mm"
@@ -28,7 +28,7 @@ def of(rows: Sequence[Row], method: str, views: int | None = None, view: str | N
 
 def mean_of(rows: Sequence[Row], key: str) -> float:
     """Mean of the rows' numbers under ``key``; NaN for none."""
-    return summary(np.array([row.get(key, np.nan) for row in rows], np.float64)).mean
+    return summarise(np.array([row.get(key, np.nan) for row in rows], np.float64)).mean
 
 
 def claims(rows: Sequence[Row], curves: dict[tuple[str, int], np.ndarray], speed: Sequence[Row]) -> list[Claim]:

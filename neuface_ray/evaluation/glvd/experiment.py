@@ -27,6 +27,7 @@ from neuface_ray.evaluation.synthetic_clips import Labelled, make_labelled, real
 from neuface_ray.evaluation.worker_state import close, kept
 from neuface_ray.geometry.alignment import rigid
 from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.media import MediaConfig
 from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
 from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
@@ -34,7 +35,6 @@ from neuface_ray.methods.lvd.annotator import DescentAnnotatorConfig, VertexDesc
 from neuface_ray.methods.neuface.fit import NeufaceConfig
 from neuface_ray.methods.registry import ANNOTATORS, Annotator, AnnotatorConfig, build_annotator
 from neuface_ray.metrics.annotation import MM
-from neuface_ray.metrics.clip_quality import meshes
 from neuface_ray.pipeline.parallel_map import call_all
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.materials import check_materials
@@ -205,7 +205,7 @@ class Bench:
     def person(self, index: int) -> Measured:
         """Errors of all methods; from one view the descents are asked from every direction, the others from the front."""
         known = self.draw(index, 1, max(self.own.views))
-        result, truth = Measured(), meshes(known.truth, self.head).posed[0]
+        result, truth = Measured(), build_meshes(known.truth, self.head).posed[0]
         for name, method in self.methods.items():
             descends = isinstance(method, VertexDescent)
             chosen = [[view] for view in range(max(self.own.views) if descends else 1)]
@@ -214,7 +214,7 @@ class Bench:
                 if not clip.valid[0, 0]:
                     continue
                 about = {"identity": index, "method": name, "views": len(views), "view": clip.segment.views[0].name}
-                found = meshes(method.annotate(clip), self.head).posed[0, 0]
+                found = build_meshes(method.annotate(clip), self.head).posed[0, 0]
                 errors = mesh_errors(found, truth[views[0]], self.head)
                 errors |= chamfer(found, truth[views[0]], self.head) if views[0] == 0 else {}
                 result.rows.append(about | errors)
@@ -235,7 +235,7 @@ class Bench:
         known = real_clip(path, self.media)
         answers = {name: method.annotate(known.clip) for name, method in self.methods.items()}
         face = self.head.regions["face"].numpy()
-        surfaces = {name: meshes(answer, self.head).posed[:, :, face] for name, answer in answers.items()}
+        surfaces = {name: build_meshes(answer, self.head).posed[:, :, face] for name, answer in answers.items()}
         rows: list[Row] = []
         for name, answer in answers.items():
             numbers = score(known, answer, self.head, None)

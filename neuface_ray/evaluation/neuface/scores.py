@@ -10,8 +10,9 @@ import torch
 from neuface_ray.evaluation.synthetic_clips import Labelled
 from neuface_ray.geometry.rotations import yaw_pitch_roll_deg
 from neuface_ray.heads import HeadModel
+from neuface_ray.heads.sequence_meshes import SequenceMeshes, build_meshes, head_camera
 from neuface_ray.metrics import annotation as metrics
-from neuface_ray.metrics.clip_quality import Meshes, head_camera, meshes, reference_landmarks
+from neuface_ray.metrics.landmarks import source_landmarks
 from neuface_ray.types import MeshSequence
 
 MM = metrics.MM
@@ -29,7 +30,7 @@ class Answer:
         lids, lips: apertures in mm. static: landmarks on the root-centred posed mesh, metres. yaw: degrees.
     """
 
-    meshes: Meshes
+    meshes: SequenceMeshes
     points: np.ndarray
     face: np.ndarray
     static: np.ndarray
@@ -40,7 +41,7 @@ class Answer:
 
 def answer(labelled: Labelled, sequence: MeshSequence, head: HeadModel) -> Answer:
     """What a sequence says about the clip, in the clip's images."""
-    clip, made = labelled.clip, meshes(sequence, head)
+    clip, made = labelled.clip, build_meshes(sequence, head)
     scheme, face = clip.landmark_scheme, head.regions["face"].numpy()
     posed = torch.from_numpy(made.posed)
     pose = None if sequence.vertices is not None else torch.from_numpy(sequence.pose)
@@ -132,7 +133,7 @@ def mean_nme(predicted: np.ndarray, reference: np.ndarray, normaliser: np.ndarra
 def _against_given(
     labelled: Labelled, said: Answer, valid: np.ndarray, head: HeadModel, withheld: np.ndarray | None
 ) -> dict[str, object]:
-    clip, reference = labelled.clip, reference_landmarks(labelled.clip)
+    clip, reference = labelled.clip, source_landmarks(labelled.clip)
     embedded = head.embedding(clip.landmark_scheme).valid.numpy()
     used = embedded & (clip.landmark_confidence > 0) & valid[..., None]
     eyes = metrics.eye_distance(reference, clip.landmark_scheme)
@@ -171,7 +172,7 @@ def score_given(labelled: Labelled, head: HeadModel) -> dict[str, object]:
 
     Apertures are measured in the image here, so that this is what a fit to landmarks can see of a blink.
     """
-    scheme, given, valid = labelled.clip.landmark_scheme, reference_landmarks(labelled.clip), labelled.clip.valid
+    scheme, given, valid = labelled.clip.landmark_scheme, source_landmarks(labelled.clip), labelled.clip.valid
     used = head.embedding(scheme).valid.numpy() & labelled.visible & valid[..., None]
     row: dict[str, object] = {"nme_true": mean_nme(given, labelled.points, metrics.eye_distance(labelled.points, scheme), used)}
     if scheme == "mediapipe478":

@@ -18,7 +18,7 @@ from neuface_ray.media import MediaConfig
 from neuface_ray.methods.encoder.annotator import EncoderAnnotator, EncoderConfig
 from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.weights import save_compact
-from neuface_ray.metrics.clip_quality import reference_landmarks
+from neuface_ray.metrics.landmarks import source_landmarks
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.sequences import SequenceOptions
@@ -115,7 +115,7 @@ def test_a_labelled_clip_is_seen_by_the_detector_and_survives_its_file(head, opt
     made = labelled.make_labelled(Stage(head), options, 5, 0, media, landmarks)
     assert made.clip.crops.shape == (3, 2, 3, 128, 128)
     assert made.clip.valid.any()
-    given = reference_landmarks(made.clip)[made.clip.valid]
+    given = source_landmarks(made.clip)[made.clip.valid]
     off = np.linalg.norm(given - made.points[made.clip.valid], axis=-1).mean()
     size = np.ptp(made.points, axis=2).mean()
     assert off < (0.1 if landmarks == "detected" else 1e-5) * size
