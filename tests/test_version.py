@@ -18,9 +18,8 @@ def recorded(root: Path, **environment: str) -> str:
     """What a package that lies in ``root`` records."""
     code = "from package.version import code_version; print(code_version())"
     variables = os.environ | {"PYTHONPATH": str(root)} | environment
-    return subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    answer = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -26,7 +26,7 @@ Guarantees
 ----------
 1. **Whole or absent.** All rows of a segment, in all tables, appear at one instant: when its staged file gets its name.
 2. **Once.** However many workers, retries, late workers and concurrent runs finish a segment, one of them is committed and
-   the others are told so. A committed segment outranks a quarantined one; a deleted one outranks both.
+   the others get False. A committed segment outranks a quarantined one; a deleted one outranks both.
 3. **Durable.** When ``commit``, ``quarantine``, ``publish`` or ``delete`` returns, power may fail.
 4. **Exact for readers at every instant.** ``neuface_ray.open`` shows every committed row once, also during commits and
    publishing and after a crash in the middle of either.
@@ -49,7 +49,7 @@ instant that counts, and of concurrent publishers one wins; (4) remove what the 
 the process dies                        then
 ======================================  ==============================================================================
 before ``link``                         nothing was committed; the bytes in ``_tmp/`` are removed after six hours
-after ``link``, before the return       committed; a retry is told so and adds nothing
+after ``link``, before the return       committed; a retry gets False and adds nothing
 before the snapshot of a publish        readers see the old state; its files are dead and the next publish removes them
 after it, before the removals           readers see the new state; staged copies are recognised by their segment; as above
 while a reader reads                    it notices the missing file, takes the newest view and goes on with what it lacks

@@ -82,7 +82,7 @@ def _publish(options: argparse.Namespace) -> int:
 def _delete(options: argparse.Namespace) -> int:
     key, separator, value = options.match.partition("=")
     if not separator:
-        raise UsageError(f"{options.match!r}: say whom to delete, as person=NAME or sequence_id=NAME")
+        raise UsageError(f"{options.match!r}: name whom to delete, as person=NAME or sequence_id=NAME")
     rows = delete(options.path, **{key: value})
     print("deleted " + ", ".join(f"{count} {name}" for name, count in rows.items()))
     print("report/ and run.json were removed too. Copies and pictures elsewhere are not reached by this.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback as tracebacks
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -96,7 +97,7 @@ class Output:
         return {segment_id: outcome.kind for segment_id, outcome in best.items()}
 
     def pending(self, segments: Iterable[Segment], retry_quarantined: bool = False) -> list[Segment]:
-        """The segments that still have to be run, in the given order."""
+        """The segments that still have to be run, in the order of ``segments``."""
         done = self.outcomes()
         skipped = {i for i, kind in done.items() if not (retry_quarantined and kind == QUARANTINED)}
         return [segment for segment in segments if segment.segment_id not in skipped]
@@ -155,8 +156,8 @@ class Output:
             created = False
         else:
             outcome = Outcome(COMMITTED)
-            account = segment_row(segment, COMMITTED, rows, self.attempts(segment.segment_id), self.provenance.run_id)
-            created = self._stage(segment.segment_id, outcome, rows | account)
+            summary = segment_row(segment, COMMITTED, rows, self.attempts(segment.segment_id), self.provenance.run_id)
+            created = self._stage(segment.segment_id, outcome, rows | summary)
         end_attempts(self.store, segment.segment_id)
         return created
 
@@ -184,8 +185,8 @@ class Output:
             message = message or str(exception)
         trace = "".join(tracebacks.format_exception(exception)) if exception is not None else ""
         rows = quarantine_row(segment, stage, error or "unknown", message or "", trace, attempts, self.provenance)
-        account = segment_row(segment, QUARANTINED, {}, attempts, self.provenance.run_id)
-        created = self._stage(segment_id, Outcome(QUARANTINED, attempts), rows | account)
+        summary = segment_row(segment, QUARANTINED, {}, attempts, self.provenance.run_id)
+        created = self._stage(segment_id, Outcome(QUARANTINED, attempts), rows | summary)
         end_attempts(self.store, segment_id)
         return created
 

@@ -1,4 +1,4 @@
-"""Does the content add up: every segment, clip, frame and vertex accounted for, once."""
+"""Does the content add up: every segment, clip, frame and vertex is there, once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _segments(tables: Tables) -> Iterator[tuple[str, str]]:
         unequal = [s for s in expected.keys() | found.keys() if expected.get(s, 0) != found.get(s, 0)]
         if unequal:
             one = sorted(unequal)[0]
-            detail = f"segment {one} has {found.get(one, 0)} rows, its account says {expected.get(one, 0)}"
+            detail = f"segment {one} has {found.get(one, 0)} rows instead of {expected.get(one, 0)}"
             yield "row_count", f"{name}: {len(unequal)} segments do not add up; {detail}"
         elif [segment_id for segment_id, _ in runs] != list(expected):
             yield "row_order", f"{name}: the rows are not in the order of the segments table"

@@ -22,7 +22,7 @@ def delete(path: str | Store, **match: str) -> dict[str, int]:
     """
     store = path if isinstance(path, Store) else open_store(path)
     if len(match) != 1 or not set(match) <= {"person", "sequence_id"}:
-        raise UsageError("say whom to delete: person=NAME or sequence_id=NAME")
+        raise UsageError("name whom to delete: person=NAME or sequence_id=NAME")
     ((column, value),) = match.items()
     dataset = MeshDataset(store)
     segment_ids = dataset.table("segments", ["segment_id"], [(column, "==", value)])["segment_id"].to_pylist()

@@ -1,4 +1,4 @@
-"""The end of a run: everything is published, and ``dataset.json`` and the card say what there is."""
+"""The end of a run: everything is published, and ``dataset.json`` and the card describe what there is."""
 
 from __future__ import annotations
 

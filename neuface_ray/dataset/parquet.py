@@ -73,7 +73,7 @@ def _writer(sink: pa.BufferOutputStream, layout: pa.Schema) -> pq.ParquetWriter:
 
 
 class PartWriter:
-    """Turns the tables of segments, given in their final order, into parts of about ``target_bytes`` per largest file.
+    """Turns the tables of segments, which come in their final order, into parts of about ``target_bytes`` per largest file.
 
     Args:
         number: the snapshot for which the files are written.

@@ -11,9 +11,9 @@ from neuface_ray.dataset.parquet import TARGET_BYTES, PartWriter
 from neuface_ray.dataset.schema import DELETED, TABLES, schema
 from neuface_ray.dataset.snapshot import (
     KEPT_SNAPSHOTS,
+    DatasetView,
     Part,
     Snapshot,
-    View,
     part_outcomes,
     public_number,
     read_parquet,
@@ -80,7 +80,7 @@ class _Plan:
 
     Args:
         staged: name to segment_id of staged files; merged: small parts that are merged with them.
-        thinned: parts that lose a segment (``dropped``, per part), each rewritten on its own.
+        thinned: parts that lose a segment (``dropped``, per part), each rewritten by itself.
         kept: parts that stay as they are; deleted: segments that get a mark.
     """
 
@@ -92,7 +92,7 @@ class _Plan:
     deleted: frozenset[str]
 
 
-def _plan(store: Store, view: View, deleted: frozenset[str], target_bytes: int) -> _Plan:
+def _plan(store: Store, view: DatasetView, deleted: frozenset[str], target_bytes: int) -> _Plan:
     """Parts are rewritten if they lose a segment, or if they are small and there are new rows to fill them with."""
     dropped, marked = dict(view.superseded), set()
     for part in view.snapshot.parts if deleted else ():
@@ -153,14 +153,14 @@ def _split(store: Store, part: Part) -> Iterator[tuple[str, tuple, dict[str, pa.
             "vertices": row["n_vertices"],
             "quarantine": int(row["outcome"] == "quarantined"),
         }
-        own = {"segments": tables["segments"].slice(index, 1)}
+        segment = {"segments": tables["segments"].slice(index, 1)}
         for name, count in counts.items():
             if count:
-                own[name] = tables[name].slice(position[name], count)
-                if set(own[name]["segment_id"].to_pylist()) != {row["segment_id"]}:
-                    raise OutputError(f"{store.root}/{part.files[name].path} does not hold what the segments table says")
+                segment[name] = tables[name].slice(position[name], count)
+                if set(segment[name]["segment_id"].to_pylist()) != {row["segment_id"]}:
+                    raise OutputError(f"{store.root}/{part.files[name].path} lacks rows of the segments table")
             position[name] += count
-        yield row["segment_id"], segment_order(own["segments"]), own
+        yield row["segment_id"], segment_order(segment["segments"]), segment
 
 
 def _tombstones(segment_ids: list[str]) -> pa.Table:
@@ -179,7 +179,7 @@ def _commit(store: Store, snapshot: Snapshot) -> bool:
     return False
 
 
-def collect(store: Store, view: View) -> None:
+def collect(store: Store, view: DatasetView) -> None:
     """Remove what no reader of the present view needs: published staged files, dead public files, old snapshots, leftovers.
 
     A reader that still holds an older view notices the missing file and takes a new view.
@@ -202,7 +202,7 @@ def _unlisted_files(store: Store, snapshot: Snapshot, first: int = 0) -> list[st
     return [name for name, number in found.items() if number is not None and number >= first and name not in listed]
 
 
-def _only_copy(store: Store, view: View, unlisted: list[str]) -> str | None:
+def _only_copy(store: Store, view: DatasetView, unlisted: list[str]) -> str | None:
     """An unlisted ``segments`` file with a segment that is nowhere else: proof that a snapshot was lost, not never made."""
     files = [name for name in unlisted if name.startswith("segments/")]
     if not files:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from neuface_ray.dataset.arrays import to_arrays
 from neuface_ray.dataset.descriptor import read_descriptor
 from neuface_ray.dataset.schema import TABLES
-from neuface_ray.dataset.snapshot import Part, View, empty, part_outcomes, read_view
+from neuface_ray.dataset.snapshot import DatasetView, Part, empty, part_outcomes, read_view
 from neuface_ray.dataset.staged import read_staged
 from neuface_ray.dataset.storage import OutputError, Store, open_store
 from neuface_ray.dataset.totals import TOTALS_COLUMNS, count_totals
@@ -70,7 +70,7 @@ class MeshDataset:
     def __init__(self, store: Store):
         self.store = store
         self.descriptor: dict[str, Any] = read_descriptor(store)
-        self._view: View = read_view(store)
+        self._view: DatasetView = read_view(store)
         if self._view.snapshot.number < self.descriptor.get("snapshot", 0):
             raise OutputError(
                 f"{store.root}: snapshot {self.descriptor['snapshot']} is gone, {self._view.snapshot.number} is the newest; "
@@ -147,13 +147,13 @@ class MeshDataset:
     def dataset(self, name: str = "frames") -> pads.Dataset:
         """A table as a ``pyarrow.dataset.Dataset`` for lazy scans by other tools; valid until the next publish."""
         _check_table(name)
-        whole = [p for p in self._pieces() if isinstance(p.source, Part) and not p.without and name in p.source.files]
+        complete = [p for p in self._pieces() if isinstance(p.source, Part) and not p.without and name in p.source.files]
         children: list[pads.Dataset] = []
-        if whole:
-            places = [self.store.arrow(piece.source.files[name].path) for piece in whole]
+        if complete:
+            places = [self.store.arrow(piece.source.files[name].path) for piece in complete]
             children.append(pads.dataset([path for path, _ in places], filesystem=places[0][1], format="parquet"))
-        rest = [table for piece in self._pieces() if piece not in whole for table in self._read(piece, name, None, None)]
-        children += [pads.dataset(table) for table in rest] or ([] if whole else [pads.dataset(empty(name))])
+        rest = [table for piece in self._pieces() if piece not in complete for table in self._read(piece, name, None, None)]
+        children += [pads.dataset(table) for table in rest] or ([] if complete else [pads.dataset(empty(name))])
         return children[0] if len(children) == 1 else pads.dataset(children)
 
     def scan(
@@ -211,7 +211,7 @@ class MeshDataset:
     def vertices(self, rows: pa.Table, head: HeadModel | None = None, batch_size: int = 1) -> np.ndarray:
         """Vertices [rows, N, 3] float32, metres, in the head's frame, for any rows of ``frames``.
 
-        Stored vertices are used where the dataset has them and no ``head`` is given; else they are derived from ``shape``,
+        Stored vertices are used where the dataset has them and ``head`` is None; else they are derived from ``shape``,
         ``expression`` and ``pose``.
 
         Args:

@@ -1,4 +1,4 @@
-"""When the list of files is lost: make it anew from the files, which say themselves what they hold."""
+"""When the list of files is lost: make it anew from the files, whose names and rows tell what they hold."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from neuface_ray.dataset.storage import OutputError, Store
 def rebuild_snapshot(store: Store) -> Snapshot:
     """A new snapshot from the public files: of parts that share a segment the newer one is taken.
 
-    A part is taken if all files that its accounts call for are there and readable. Nothing is removed by this; segments that
-    are in no readable part are made again by the next run.
+    A part is taken if all files are there and readable and hold the rows that its ``segments`` table counts. Nothing is removed
+    by this; segments that are in no readable part are made again by the next run.
     """
     names = [name for table in TABLES for name in store.names(table) if public_number(name) is not None]
     by_part: dict[str, list[str]] = {}
@@ -34,10 +34,10 @@ def rebuild_snapshot(store: Store) -> Snapshot:
     taken: list[Part] = []
     segments: set[str] = set()
     for part_name in sorted(by_part, reverse=True):
-        part, own = _readable_part(store, part_name, by_part[part_name])
-        if part is not None and segments.isdisjoint(own):
+        part, segment_ids = _readable_part(store, part_name, by_part[part_name])
+        if part is not None and segments.isdisjoint(segment_ids):
             taken.append(part)
-            segments |= own
+            segments |= segment_ids
     number = max([*snapshot_numbers(store), *(public_number(name) for name in names), 0]) + 1
     return _put(store, Snapshot(number, tuple(reversed(taken))))
 
@@ -65,8 +65,8 @@ def _readable_part(store: Store, part_name: str, names: list[str]) -> tuple[Part
         files[table] = PublicFile(name, tables[table].num_rows, len(data), digest)
     if "segments" not in tables:
         return None, set()
-    accounts = tables["segments"].to_pylist()
+    rows = tables["segments"].to_pylist()
     for table in ("frames", "clips", "vertices"):
-        if sum(row[f"n_{table}"] for row in accounts) != (files[table].rows if table in files else 0):
+        if sum(row[f"n_{table}"] for row in rows) != (files[table].rows if table in files else 0):
             return None, set()
-    return Part(part_name, files), {row["segment_id"] for row in accounts}
+    return Part(part_name, files), {row["segment_id"] for row in rows}

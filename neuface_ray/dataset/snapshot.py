@@ -124,7 +124,7 @@ def _digest(body: dict) -> str:
 
 
 @dataclass(frozen=True)
-class View:
+class DatasetView:
     """The dataset at one moment: published segments and staged ones that are not yet published, each segment once.
 
     Args:
@@ -140,7 +140,7 @@ class View:
     late: tuple[str, ...] = ()
 
 
-def read_view(store: Store) -> View:
+def read_view(store: Store) -> DatasetView:
     """The present view. Everything committed before the call is in it, and nothing twice.
 
     The order matters: a staged file vanishes only after a snapshot lists its segment, so listing the staged files first and
@@ -161,9 +161,9 @@ def read_view(store: Store) -> View:
             missing = snapshot.number
 
 
-def _resolve(store: Store, snapshot: Snapshot, staged: dict[str, Outcome]) -> View:
+def _resolve(store: Store, snapshot: Snapshot, staged: dict[str, Outcome]) -> DatasetView:
     if not staged:
-        return View(snapshot)
+        return DatasetView(snapshot)
     best: dict[str, tuple[Outcome, str]] = {}
     for name, outcome in staged.items():
         segment_id = parse_name(name)[0]
@@ -180,7 +180,7 @@ def _resolve(store: Store, snapshot: Snapshot, staged: dict[str, Outcome]) -> Vi
                 del best[segment_id]
     counted = {name: segment_id for segment_id, (_, name) in sorted(best.items())}
     late = tuple(name for name in staged if name not in counted)
-    return View(snapshot, counted, {name: frozenset(ids) for name, ids in superseded.items()}, late)
+    return DatasetView(snapshot, counted, {name: frozenset(ids) for name, ids in superseded.items()}, late)
 
 
 def part_outcomes(store: Store, part: Part) -> dict[str, Outcome]:

@@ -2,7 +2,7 @@
 
     magic (8 bytes) | header length (8 bytes, little-endian) | header JSON | one Arrow stream per table | sha256 of all before
 
-Its name says what it is: ``_staged/ab/SEGMENT.committed``, or ``_staged/ab/SEGMENT.quarantined-000003`` after three attempts.
+Its name is its outcome: ``_staged/ab/SEGMENT.committed``, or ``_staged/ab/SEGMENT.quarantined-000003`` after three attempts.
 Of several outcomes of one segment the highest in ``rank`` counts: deleted over committed over quarantined,
 more attempts over fewer. That order makes retries and late workers harmless, whatever the order in which they arrive.
 """

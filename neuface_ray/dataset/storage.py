@@ -220,7 +220,7 @@ class ObjectStore(Store):
             try:
                 self._located[0].pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
-                # A request that was repeated because its answer got lost finds its own bytes.
+                # A request that was repeated because its answer got lost finds the bytes that it wrote.
                 return self.read(name) == data
             return True
 

@@ -15,7 +15,7 @@ from neuface_ray.dataset.descriptor import DESCRIPTOR, read_descriptor
 from neuface_ray.dataset.publish import collect, publish
 from neuface_ray.dataset.rebuild import rebuild_snapshot, snapshot_without
 from neuface_ray.dataset.schema import SCHEMA_VERSION, TABLES
-from neuface_ray.dataset.snapshot import Part, Snapshot, View, public_number, read_parquet, read_snapshot, read_view
+from neuface_ray.dataset.snapshot import DatasetView, Part, Snapshot, public_number, read_parquet, read_snapshot, read_view
 from neuface_ray.dataset.staged import FOLDER as STAGED
 from neuface_ray.dataset.staged import parse_name, read_staged
 from neuface_ray.dataset.storage import OutputError, Store, open_store
@@ -47,7 +47,7 @@ class Problem:
 
 
 @dataclass
-class Report:
+class Verification:
     """Result of a verification: problems (none: sound), published and staged rows per table, what was repaired."""
 
     path: str
@@ -61,8 +61,8 @@ class Report:
         return not self.problems
 
 
-def verify(path: str | Store, repair: bool = False, discard_damaged: bool = False) -> Report:
-    """Check all files and rows of a dataset against its snapshot, its accounts and its schema. Reads everything once.
+def verify(path: str | Store, repair: bool = False, discard_damaged: bool = False) -> Verification:
+    """Check all files and rows of a dataset against its snapshot, its segments table and its schema. Reads everything once.
 
     Args:
         repair: mend what can be mended without losing a readable row (``REPAIRABLE``), then verify again.
@@ -88,7 +88,7 @@ def verify(path: str | Store, repair: bool = False, discard_damaged: bool = Fals
     return after
 
 
-def _repair(store: Store, report: Report) -> list[Problem]:
+def _repair(store: Store, report: Verification) -> list[Problem]:
     mended = [problem for problem in report.problems if problem.code in REPAIRABLE]
     if any(problem.code == "snapshot_lost" for problem in mended):
         rebuild_snapshot(store)
@@ -105,8 +105,8 @@ def _repair(store: Store, report: Report) -> list[Problem]:
     return mended
 
 
-def _examine(store: Store) -> Report:
-    report = Report(store.root)
+def _examine(store: Store) -> Verification:
+    report = Verification(store.root)
     try:
         descriptor = read_descriptor(store)
     except UsageError as error:
@@ -158,7 +158,7 @@ def _examine_part(store: Store, part: Part, head: str | None, rows: Counter) -> 
         tables[name] = pq.ParquetFile(pa.BufferReader(data)).read()
         rows[name] += tables[name].num_rows
         if tables[name].num_rows != file.rows:
-            detail = f"{tables[name].num_rows} rows, the snapshot says {file.rows}"
+            detail = f"{tables[name].num_rows} rows instead of the {file.rows} that the snapshot lists"
             problems.append(Problem("row_count", file.path, detail, part.name))
     if not problems:
         where = part.files["segments"].path
@@ -201,7 +201,7 @@ def _unlisted(store: Store, snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem("foreign_file", name, "not written by this program; move it away, a plain glob would read it")
 
 
-def _examine_staged(store: Store, view: View, head: str | None, rows: Counter) -> Iterator[Problem]:
+def _examine_staged(store: Store, view: DatasetView, head: str | None, rows: Counter) -> Iterator[Problem]:
     for name in store.names(STAGED):
         if parse_name(name) is None:
             yield Problem("foreign_file", name, "not the name of a staged file")

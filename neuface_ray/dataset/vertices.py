@@ -1,4 +1,4 @@
-"""Vertices of rows: derived from the parameters by the rows' own head model, or looked up where they are stored."""
+"""Vertices of rows: derived from the parameters by the head model of the rows, or looked up where they are stored."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def test_deleting_a_person_reaches_every_file(tmp_path):
     assert verify(str(tmp_path)).sound
     with pytest.raises(UsageError, match="no segment with person='person0'"):
         delete(str(tmp_path), person="person0")
-    with pytest.raises(UsageError, match="say whom"):
+    with pytest.raises(UsageError, match="name whom"):
         delete(str(tmp_path), name="x")
 
 

@@ -12,7 +12,6 @@ import torch
 from neuface_ray.dataset import Output, Provenance, clip_rows, finalise
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.heads import HeadModel
-from neuface_ray.media.source import local_uri
 from neuface_ray.types import FaceClip, GateDecision, MeshSequence, Quality, Segment, View
 from neuface_ray.uri import local_uri
 

@@ -11,7 +11,6 @@ from neuface_ray.errors import DataError, UsageError
 from neuface_ray.geometry.render import draw_mesh
 from neuface_ray.heads import load_head
 from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
-from neuface_ray.media.source import content_hash
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.types import GateDecision
 from neuface_ray.uri import content_hash
