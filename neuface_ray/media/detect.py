@@ -24,6 +24,7 @@ from mediapipe.tasks.python import BaseOptions, vision
 from neuface_ray.media.bundle import landmarker_bundle
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import landmark_box
+from neuface_ray.media.fan import Fan
 from neuface_ray.types import ARKIT_NAMES
 
 N_MEDIAPIPE = 478
@@ -62,6 +63,12 @@ class Face:
         return float(right - left + bottom - top) / 2
 
 
+def check_detector(config: MediaConfig) -> None:
+    """Loads the file that the detector needs, so that a wrong one is found before a run starts. Raises ModelFileError."""
+    if config.detector == "fan":
+        Fan(config.fan_weights)
+
+
 class FaceDetector:
     """Finds the faces of images; holds native resources, so use it in a ``with`` statement or ``close`` it.
 
@@ -74,8 +81,6 @@ class FaceDetector:
         self.scheme = "ibug68" if config.detector == "fan" else "mediapipe478"
         self._fan = None
         if config.detector == "fan":
-            from neuface_ray.media.fan import Fan
-
             self._fan = Fan(config.fan_weights)
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=landmarker_bundle()),
