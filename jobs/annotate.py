@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(summary.table())
     if config.report:
         show(ReportConfig(dataset=summary.output, clips=config.report_clips, head=config.head))
-    print(summary.outcome)
+    print(summary.conclusion)
     return summary.exit_code
 
 

@@ -21,7 +21,7 @@ from neuface_ray.pipeline.synthesize import SynthesizeConfig, run
 def main(arguments: Sequence[str] | None = None) -> int:
     """Configuration in, library call, summary out; returns the exit code."""
     try:
-        made = run(from_command_line(SynthesizeConfig, __doc__, arguments))
+        summary = run(from_command_line(SynthesizeConfig, __doc__, arguments))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("exit 130: interrupted; what was finished is kept", file=sys.stderr)
         return 130
-    print(made.table())
+    print(summary.table())
     return 0
 
 

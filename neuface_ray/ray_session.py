@@ -14,7 +14,7 @@ from neuface_ray.errors import NeufaceError
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 PRIVATE = {
-    # Off, Ray takes the loopback address for its own and every one of its servers binds to that alone.
+    # Off, Ray takes the loopback address as its address and every one of its servers binds to that alone.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -23,18 +23,12 @@ PRIVATE = {
 
 @dataclass
 class RayConfig:
-    """Where the work runs."""
+    """Where the work runs: the keys of every ``ray:`` section; a command may add to them."""
 
     address: str | None = None
     """Address of a running cluster; null takes RAY_ADDRESS (set inside `ray job submit`), else starts Ray on this machine."""
     num_cpus: int | None = None
     """CPUs to use when Ray is started on this machine; null: all of them."""
-    actors: int | None = None
-    """Annotating workers; null: one for each GPU share, or one for each CPU where there is no GPU."""
-    num_gpus: float = 1.0
-    """GPUs of each annotating worker (0.5: two share one); where the cluster has no GPU they work on the CPU."""
-    cpus_per_actor: int = 1
-    """CPUs of each annotating worker, and its number of torch threads, on which the last digits of the rows depend."""
 
 
 @contextmanager
@@ -48,7 +42,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     """
     address = config.address or os.environ.get("RAY_ADDRESS")
     _set_environment(private=not address)
-    import ray
+    import ray  # not earlier: it reads the environment when it is imported
     import ray.data
 
     for handler in logging.getLogger("ray.data").handlers:

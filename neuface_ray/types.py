@@ -156,7 +156,7 @@ class MeshSequence:
         vertices: float32 [F, V, N, 3] posed, metres, for methods without parameters; else None.
         valid: bool [F, V], the numbers rest on an observation of that frame and view.
         reasons: codes of what went wrong without being fatal, such as ``diverged``.
-        metrics: per-sequence numbers worth keeping (losses, steps); seconds: durations per stage.
+        metrics: per-sequence numbers worth keeping (losses, steps); seconds: durations of its parts.
     """
 
     clip_id: str

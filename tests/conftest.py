@@ -71,15 +71,15 @@ def tiny_dataset(tiny_video, tmp_path_factory) -> Path:
     from neuface_ray.media import plan
     from neuface_ray.pipeline.annotate import provenance
     from neuface_ray.pipeline.config import AnnotateConfig
-    from neuface_ray.pipeline.segment import Workbench, annotate_segment
+    from neuface_ray.pipeline.segment import AnnotationSession, annotate_segment
     from neuface_ray.pipeline.work import commit
 
     folder = tmp_path_factory.mktemp("dataset") / "tiny"
     config = load(AnnotateConfig, None, [f"input={tiny_video}", f"output={folder}", *FAST_FIT])
-    bench = Workbench.of(config)
-    output = Output.open(str(folder), provenance(config, bench, "test"))
-    for segment in plan(config.input, bench.media):
-        assert commit(output, segment, annotate_segment(segment, config, bench))
+    session = AnnotationSession.load(config)
+    output = Output.open(str(folder), provenance(config, session, "test"))
+    for segment in plan(config.input, session.media):
+        assert commit(output, segment, annotate_segment(segment, config, session))
     finalise(output.store)
     return folder
 

@@ -197,7 +197,7 @@ def _clip_row(
         "gate_numbers": _json(decision.numbers),
         "metrics": _json(sequence.metrics),
         "seconds": _json(seconds),
-        "seconds_total": float(sum(seconds.values())),
+        "seconds_total": float(sum(value for stage, value in seconds.items() if "." not in stage)),  # STAGE.PART is in STAGE
         "annotator": sequence.annotator,
         "head_model": sequence.head_model,
         "landmark_scheme": clip.landmark_scheme,

@@ -1,22 +1,21 @@
-"""The annotation run: plan, spread the segments over workers with Ray Data, keep the books, publish.
+"""The annotation run: plan, spread the segments over workers with Ray Data, count the results, publish.
 
-    plan -> segments -> prepare (CPU: decode, find faces, crop) -> Annotate (GPU or CPU: annotate, judge, commit) -> ledger
+    plan -> segments -> prepare (CPU: decode, find faces, crop) -> Annotate (GPU or CPU: annotate, decide, commit) -> results
 
 One segment is one task from beginning to end. Rows never travel through Ray: the worker that made them commits them, and the
-driver hears of it in a ledger row. What the plan holds and the dataset does not after the last row is an error. Where workers
-have no GPU both stages ask for the same resources, and Ray Data fuses them: every core carries whole segments.
+driver gets a small segment result. What is in the plan and not in the dataset after the last result is an error. Where workers
+have no GPU both stages ask for the same resources, and Ray Data fuses them: every core carries a segment from end to end.
 """
 
 from __future__ import annotations
 
-import json
 import pickle
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from neuface_ray.dataset.commit import Output
@@ -25,70 +24,69 @@ from neuface_ray.dataset.parquet import TARGET_BYTES
 from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import NeufaceError, UsageError
-from neuface_ray.media import plan
-from neuface_ray.media.fan import Fan
+from neuface_ray.media import check_detector, plan
 from neuface_ray.pipeline.config import AnnotateConfig
-from neuface_ray.pipeline.progress import Progress
-from neuface_ray.pipeline.segment import Workbench
-from neuface_ray.pipeline.summary import Summary, new_run_id
-from neuface_ray.pipeline.work import Job, Ledger, annotate_and_commit, prepare_segment
-from neuface_ray.ray_session import RayConfig, ray_session
+from neuface_ray.pipeline.progress import AnnotationProgress
+from neuface_ray.pipeline.segment import AnnotationSession
+from neuface_ray.pipeline.summary import AnnotationSummary, new_run_id
+from neuface_ray.pipeline.work import SegmentResult, WorkerContext, annotate_and_commit, prepare_segment
+from neuface_ray.pipeline.workers import Workers
+from neuface_ray.ray_session import ray_session
 from neuface_ray.types import Segment
 
 SEGMENTS_PER_GRAPH = 5000
 """Ray Data keeps a little state for each task of a graph, so a large plan is worked off in several graphs."""
 
 
-def run(config: AnnotateConfig) -> Summary:
-    """Annotates ``config.input`` into the dataset at ``config.output``; what is there already is not made again.
+def run(config: AnnotateConfig) -> AnnotationSummary:
+    """Annotates ``config.input`` into the dataset at ``config.output``; segments that are in it already are skipped.
 
     Returns:
-        What was done and what it ended with. ``exit_code`` is the command's.
+        Counts of the run and how it ended. ``exit_code`` is the command's.
 
     Raises:
         UsageError: nothing was started, because the input, the output or the configuration is wrong.
     """
-    bench = Workbench.of(replace(config, annotator=replace(config.annotator, device="cpu")))
-    if config.media.detector == "fan":
-        Fan(config.media.fan_weights)  # what is wrong with its file is said before anything is started
-    segments = plan(config.input, bench.media)
-    made_with, former = provenance(config, bench, new_run_id()), config.former_row_settings()
+    session = AnnotationSession.load(replace(config, annotator=replace(config.annotator, device="cpu")))
+    check_detector(config.media)
+    segments = plan(config.input, session.media)
+    made_with, former = provenance(config, session, new_run_id()), config.former_row_settings()
     output = Output.open(config.output, made_with, config.on_change, former)
     todo = output.pending(segments, retry_quarantined=config.retry == "quarantined")
-    summary = Summary(output.provenance.run_id, output.path, len(segments), len(todo))
+    summary = AnnotationSummary(output.provenance.run_id, output.path, len(segments), len(todo))
     output.store.replace("run.json", summary.as_json())
-    progress, job = Progress(summary), Job(config, bench.media, output)
+    progress, context = AnnotationProgress(summary), WorkerContext(config, session.media, output)
     try:
         if todo:
             # Closed before Ray is: a graph that is still at work when Ray has ended would start another one.
-            with ray_session(config.ray), interruptible(), closing(ledger(todo, job)) as rows:
-                keep_books(rows, job, summary, progress)
+            with ray_session(config.ray), interruptible(), closing(annotate_segments(todo, context)) as results:
+                consume_results(results, context, summary, progress)
     except KeyboardInterrupt:
         summary.interrupted = True
     except NeufaceError as error:
         summary.failure = str(error)
     progress.close()
-    return close_books(segments, output, summary)
+    return finalise_run(segments, output, summary)
 
 
-def ledger(todo: Sequence[Segment], job: Job) -> Iterator[Ledger]:
-    """The graph: yields one ledger row for each segment, in the order of completion. Needs a Ray session."""
-    import ray.data
+def annotate_segments(todo: Sequence[Segment], context: WorkerContext) -> Iterator[SegmentResult]:
+    """The graph: yields one result for each segment, in the order of completion. Needs a Ray session."""
+    import ray.data  # not earlier: its environment is set by the session
     from ray.data import ActorPoolStrategy, DataContext
 
-    workers = Workers.of(job.config.ray, len(todo))
-    context = DataContext.get_current().copy()
-    context.max_errored_blocks = -1
-    context.execution_no_progress_timeout_s = -1
+    workers = Workers.of(context.config.ray, len(todo))
+    data_context = DataContext.get_current().copy()
+    data_context.max_errored_blocks = -1
+    data_context.execution_no_progress_timeout_s = -1
     for start in range(0, len(todo), SEGMENTS_PER_GRAPH):
         chunk = todo[start : start + SEGMENTS_PER_GRAPH]
-        with DataContext.current(context):
+        with DataContext.current(data_context):
             rows = (
                 ray.data.from_items([{"segment": pickle.dumps(each)} for each in chunk], override_num_blocks=len(chunk))
-                .map_batches(prepare_stage, fn_args=(job,), batch_size=1, num_cpus=1)
+                .map_batches(prepare_stage, fn_args=(context,), batch_size=1, num_cpus=1)
                 .map_batches(
                     Annotate,
-                    fn_constructor_args=(job,),
+                    fn_constructor_args=(context,),
                     batch_size=1,
                     num_cpus=workers.cpus,
                     num_gpus=workers.gpus,
@@ -96,81 +94,63 @@ def ledger(todo: Sequence[Segment], job: Job) -> Iterator[Ledger]:
                 )
             )
             for batch in rows.iter_batches(batch_size=None, prefetch_batches=0):
-                yield from map(json.loads, batch["ledger"])
+                yield from map(pickle.loads, batch["result"])
 
 
-def prepare_stage(batch: dict[str, Any], job: Job) -> dict[str, Any]:
-    """One segment in; its clips, or the ledger row that says why there are none, out."""
-    segment = pickle.loads(batch["segment"][0])
-    return {"segment": batch["segment"], "prepared": [pickle.dumps(prepare_segment(job, segment), protocol=5)]}
+def prepare_stage(batch: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """A batch of one segment to a batch of one prepared segment."""
+    prepared = prepare_segment(context, pickle.loads(batch["segment"][0]))
+    return {"prepared": [pickle.dumps(prepared, protocol=5)]}
 
 
 class Annotate:
-    """The actor that annotates, judges and commits one segment in each call, and returns its ledger row."""
+    """The actor that turns a batch of one prepared segment into a batch of one segment result; it keeps the models loaded."""
 
-    def __init__(self, job: Job):
+    def __init__(self, context: WorkerContext):
         import torch
 
-        torch.set_num_threads(job.config.ray.cpus_per_actor)
-        self.job, self._bench = job, None
+        torch.set_num_threads(context.config.ray.cpus_per_actor)
+        self.context, self._session = context, None
 
-    def bench(self) -> Workbench:
-        self._bench = self._bench or Workbench.of(self.job.config)
-        return self._bench
+    def session(self) -> AnnotationSession:
+        self._session = self._session or AnnotationSession.load(self.context.config)
+        return self._session
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        segment, prepared = pickle.loads(batch["segment"][0]), pickle.loads(batch["prepared"][0])
-        failed = isinstance(prepared, dict)
-        row = prepared if failed else annotate_and_commit(self.job, segment, prepared, self.bench)
-        return {"ledger": [json.dumps(row)]}
+        result = annotate_and_commit(self.context, pickle.loads(batch["prepared"][0]), self.session)
+        return {"result": [pickle.dumps(result)]}
 
 
-@dataclass(frozen=True)
-class Workers:
-    """How the annotating actors are cut out of the cluster."""
+def consume_results(
+    results: Iterator[SegmentResult], context: WorkerContext, summary: AnnotationSummary, progress: AnnotationProgress
+) -> None:
+    """Counts every result and publishes now and then.
 
-    actors: int
-    gpus: float
-    cpus: int
-
-    @classmethod
-    def of(cls, config: RayConfig, tasks: int) -> Workers:
-        """As many actors as there are GPU shares, or CPUs where there is no GPU, but no more than tasks."""
-        import ray
-
-        have = ray.cluster_resources()
-        cpus, gpus = int(have.get("CPU", 1)), have.get("GPU", 0.0)
-        share = config.num_gpus if gpus else 0.0
-        room = int(gpus / share) if share else cpus // config.cpus_per_actor
-        actors = max(1, min(config.actors or room, tasks))
-        return cls(actors, share, config.cpus_per_actor)
-
-
-def keep_books(rows: Iterator[Ledger], job: Job, summary: Summary, progress: Progress) -> None:
-    """Enters every ledger row, publishes now and then, and stops the run when it cannot go on or its error budget is spent."""
+    Raises NeufaceError when the run cannot go on or its error budget is spent, UsageError if the configuration is the cause.
+    """
     published = time.monotonic()
-    for row in rows:
-        summary.add(row)
+    for result in results:
+        summary.add(result)
         progress.show()
         if summary.fatal:
-            kind = UsageError if summary.fatal.get("usage") else NeufaceError
-            raise kind(f"{summary.fatal['source']}: {summary.fatal['message']}")
-        if len(summary.quarantined) > job.config.error_budget(summary.planned):
+            failure = summary.fatal.failure
+            raise (UsageError if failure.usage else NeufaceError)(f"{summary.fatal.source}: {failure.message}")
+        if len(summary.quarantined) > context.config.error_budget(summary.planned):
             raise NeufaceError(
                 f"{len(summary.quarantined)} of {summary.planned} segments failed, more than max_failed_fraction allows; "
                 f"most often: {summary.commonest_failure()}",
                 code="error_budget",
             )
-        if time.monotonic() - published > job.config.publish_every_s:
-            publish(job.output.store, minimum_bytes=TARGET_BYTES)
+        if time.monotonic() - published > context.config.publish_every_s:
+            publish(context.output.store, minimum_bytes=TARGET_BYTES)
             published = time.monotonic()
 
 
-def close_books(segments: Sequence[Segment], output: Output, summary: Summary) -> Summary:
+def finalise_run(segments: Sequence[Segment], output: Output, summary: AnnotationSummary) -> AnnotationSummary:
     """Publishes, compares the plan with the dataset, and writes ``run.json``."""
     try:
         finalise(output.store)
-        summary.settle({segment.segment_id: segment for segment in segments}, output.outcomes())
+        summary.reconcile({segment.segment_id: segment for segment in segments}, output.outcomes())
     except NeufaceError as error:
         summary.failure = summary.failure or str(error)
     summary.finished = time.time()
@@ -178,13 +158,13 @@ def close_books(segments: Sequence[Segment], output: Output, summary: Summary) -
     return summary
 
 
-def provenance(config: AnnotateConfig, bench: Workbench, run_id: str) -> Provenance:
+def provenance(config: AnnotateConfig, session: AnnotationSession, run_id: str) -> Provenance:
     """What the rows of this run are made from and with."""
-    hashes = {"head": bench.head.hash, bench.annotator.name: bench.annotator.weights_hash}
+    hashes = {"head": session.head.hash, session.annotator.name: session.annotator.weights_hash}
     return Provenance(
         run_id=run_id,
-        annotator=bench.annotator.name,
-        head_model=bench.head.id,
+        annotator=session.annotator.name,
+        head_model=session.head.id,
         config=config.row_settings(),
         model_hashes={name: value for name, value in hashes.items() if value is not None},
         seed=config.seed,

@@ -11,12 +11,12 @@ from neuface_ray.errors import UsageError
 from neuface_ray.media import MediaConfig
 from neuface_ray.methods.registry import AnnotatorConfig
 from neuface_ray.metrics.quality_gate import GateConfig
-from neuface_ray.ray_session import RayConfig
+from neuface_ray.pipeline.workers import AnnotationRayConfig
 
 
 @dataclass
 class AnnotateConfig:
-    """Everything that an annotation run can be told."""
+    """Settings of an annotation run."""
 
     input: str = REQUIRED
     """What to annotate: a video, an image, a folder, a glob, or a manifest (.csv, .jsonl, .parquet)."""
@@ -49,7 +49,7 @@ class AnnotateConfig:
     media: MediaConfig = field(default_factory=MediaConfig)
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
     gate: GateConfig = field(default_factory=GateConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
+    ray: AnnotationRayConfig = field(default_factory=AnnotationRayConfig)
 
     def __post_init__(self) -> None:
         if self.retry not in (None, "quarantined"):

@@ -1,4 +1,4 @@
-"""One line that says how far a run has come: rewritten in place on a terminal, now and then a new one in a log."""
+"""One line on how far a run has come: rewritten in place on a terminal, now and then a new one in a log."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from typing import TextIO
 
 from neuface_ray.duration import format_duration
-from neuface_ray.pipeline.summary import Summary
+from neuface_ray.pipeline.summary import AnnotationSummary
 
 LOG_INTERVAL_S = 5.0
 TERMINAL_INTERVAL_S = 0.2
 
 
-class Progress:
-    """Shows a summary while it grows."""
+class AnnotationProgress:
+    """Shows the summary of a run while it grows."""
 
-    def __init__(self, summary: Summary, stream: TextIO | None = None):
+    def __init__(self, summary: AnnotationSummary, stream: TextIO | None = None):
         self._summary, self._stream = summary, stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._interval = TERMINAL_INTERVAL_S if self._terminal else LOG_INTERVAL_S
@@ -38,7 +38,7 @@ class Progress:
     def line(self) -> str:
         """Segments, clips, frames, rate and time left."""
         summary = self._summary
-        done, todo = summary.settled, summary.todo
+        done, todo = summary.done, summary.todo
         parts = [f"{done}/{todo} segments"]
         if summary.planned > todo:
             parts[0] += f" ({summary.planned - todo} done before)"

@@ -32,15 +32,15 @@ class AnnotatedClip:
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """What annotating takes, loaded once and used for many clips: the annotator, and the head on the CPU for measuring."""
+class AnnotationSession:
+    """The models, loaded once and used for many clips: the annotator, and the head on the CPU for measuring."""
 
     config: AnnotateConfig
     annotator: Annotator
     head: HeadModel
 
     @classmethod
-    def of(cls, config: AnnotateConfig) -> Workbench:
+    def load(cls, config: AnnotateConfig) -> AnnotationSession:
         """Loads the models that ``config`` names. Raises UsageError or ModelFileError if they are not there."""
         annotator = build_annotator(config.annotator, load_head(config.head))
         return cls(config, annotator, load_head(config.head))
@@ -60,21 +60,23 @@ class Workbench:
         decision = apply_gate(quality, self.config.gate, sequence.reasons)
         if self.config.vertices and sequence.vertices is None:
             sequence = replace(sequence, vertices=build_meshes(sequence, self.head).posed)
-        seconds = {"annotate": measured - started, "measure": time.perf_counter() - measured}
+        seconds = {"annotate": measured - started}
+        seconds |= {f"annotate.{part}": value for part, value in sequence.seconds.items()}
+        seconds["measure"] = time.perf_counter() - measured
         details = sequence.provenance | {"libraries": library_versions(), "landmark_bundle": content_hash(landmarker_bundle())}
         return AnnotatedClip(clip, replace(sequence, seconds=seconds, provenance=details), quality, decision)
 
 
-def annotate_segment(segment: Segment, config: AnnotateConfig, workbench: Workbench | None = None) -> list[AnnotatedClip]:
+def annotate_segment(segment: Segment, config: AnnotateConfig, session: AnnotationSession | None = None) -> list[AnnotatedClip]:
     """Decodes a segment, finds its faces, annotates and decides on each; one result per face track, none if there is no face.
 
     Args:
         segment: one of ``neuface_ray.media.plan(input, config.media)``.
         config: as for a run; ``output``, ``ray`` and the reporting keys are not used.
-        workbench: the loaded models, to use them again; made from ``config`` if None.
+        session: the loaded models, to use them again; None loads those of ``config``.
 
     Raises:
         DataError: the segment cannot be processed.
     """
-    workbench = workbench or Workbench.of(config)
-    return [workbench.annotate(clip) for clip in prepare(segment, workbench.media)]
+    session = session or AnnotationSession.load(config)
+    return [session.annotate(clip) for clip in prepare(segment, session.media)]

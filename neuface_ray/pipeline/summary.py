@@ -1,4 +1,4 @@
-"""The books of a run: what became of every segment, in numbers, as a table for people and as ``run.json`` for programs."""
+"""Counts of an annotation run, as a table for people and as ``run.json`` for programs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuface_ray.pipeline.work import FATAL, QUARANTINED, Ledger
+from neuface_ray.dataset.schema import QUARANTINED
+from neuface_ray.pipeline.work import FATAL, QUARANTINED, SegmentResult
 from neuface_ray.types import Segment
 from neuface_ray.uri import redact_uri
+from neuface_ray.version import code_version
 
 LISTED_FAILURES = 20
 
@@ -29,18 +31,19 @@ def first_line(text: str) -> str:
 
 
 @dataclass
-class Summary:
-    """Grows by one ledger row for each segment.
+class AnnotationSummary:
+    """Grows by one result for each segment.
 
     Args:
         run_id: of this run. output: where the dataset lies. planned: segments of the input. todo: those not done before.
+        done: segments with a result. missing: sources of planned segments that the dataset lacks at the end.
     """
 
     run_id: str
     output: str
     planned: int
     todo: int
-    settled: int = 0
+    done: int = 0
     clips: int = 0
     accepted: int = 0
     frames: int = 0
@@ -48,36 +51,36 @@ class Summary:
     rejected_for: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     nme: list[float] = field(default_factory=list)
-    quarantined: dict[str, Ledger] = field(default_factory=dict)
+    quarantined: dict[str, SegmentResult] = field(default_factory=dict)
     quarantined_before: list[str] = field(default_factory=list)
-    unaccounted: list[str] = field(default_factory=list)
-    fatal: Ledger | None = None
+    missing: list[str] = field(default_factory=list)
+    fatal: SegmentResult | None = None
     failure: str | None = None
     interrupted: bool = False
     started: float = field(default_factory=time.time)
     finished: float | None = None
 
-    def add(self, row: Ledger) -> None:
-        """Enters what became of a segment."""
-        if row["status"] == FATAL:
-            self.fatal = row
+    def add(self, result: SegmentResult) -> None:
+        """Counts what became of a segment."""
+        if result.outcome == FATAL:
+            self.fatal = result
             return
-        self.settled += 1
-        if row["status"] == QUARANTINED:
-            self.quarantined[row["segment_id"]] = row
-        for clip in row["clips"]:
+        self.done += 1
+        if result.outcome == QUARANTINED:
+            self.quarantined[result.segment_id] = result
+        for clip in result.clips:
             self.clips += 1
-            self.accepted += clip["accepted"]
-            self.rejected_for.update(clip["reasons"])
-            self.frames += clip["frames"]
-            self.face_frames += clip["face_frames"]
-            self.seconds.update(clip["seconds"])
-            if clip["nme"] is not None:
-                self.nme.append(clip["nme"])
+            self.accepted += clip.accepted
+            self.rejected_for.update(clip.reasons)
+            self.frames += clip.frames
+            self.face_frames += clip.face_frames
+            self.seconds.update(clip.seconds)
+            if clip.nme is not None:
+                self.nme.append(clip.nme)
 
-    def settle(self, segments: Mapping[str, Segment], outcomes: Mapping[str, str]) -> None:
+    def reconcile(self, segments: Mapping[str, Segment], outcomes: Mapping[str, str]) -> None:
         """Compares the plan with what the dataset holds."""
-        self.unaccounted = [redact_uri(each.views[0].uri) for key, each in segments.items() if key not in outcomes]
+        self.missing = [redact_uri(each.views[0].uri) for key, each in segments.items() if key not in outcomes]
         failed = [key for key in segments if outcomes.get(key) == QUARANTINED and key not in self.quarantined]
         self.quarantined_before = [redact_uri(segments[key].views[0].uri) for key in failed]
 
@@ -95,18 +98,18 @@ class Summary:
         """0 every segment committed; 3 some quarantined; 2 wrong usage; 1 the run failed; 130 interrupted."""
         if self.interrupted:
             return 130
-        if self.fatal and self.fatal.get("usage"):
+        if self.fatal and self.fatal.failure.usage:
             return 2
-        if self.failure or self.fatal or self.unaccounted:
+        if self.failure or self.fatal or self.missing:
             return 1
         return 3 if self.quarantined or self.quarantined_before else 0
 
     @property
-    def outcome(self) -> str:
+    def conclusion(self) -> str:
         """The last line: the exit code and why."""
         failed = len(self.quarantined) + len(self.quarantined_before)
         again = "the same command continues"
-        lost = f"{len(self.unaccounted)} of {self.planned} segments are neither committed nor quarantined; {again}"
+        lost = f"{len(self.missing)} of {self.planned} segments are neither committed nor quarantined; {again}"
         text = {
             0: f"all {self.planned} segments are in the dataset",
             1: self.failure or lost,
@@ -121,14 +124,16 @@ class Summary:
         return f"{self.face_frames / fit:.1f} face-frames/s in each worker" if fit > 0 else "none"
 
     def commonest_failure(self) -> str:
-        counts = Counter(f"{row['error']} ({first_line(row['message'])})" for row in self.quarantined.values())
+        """The failure that most quarantined segments share, with one message."""
+        failures = [result.failure for result in self.quarantined.values()]
+        counts = Counter(f"{failure.error} ({first_line(failure.message)})" for failure in failures)
         return counts.most_common(1)[0][0] if counts else "none"
 
     def table(self) -> str:
         """The numbers of the run, for people."""
         rejected = ", ".join(f"{name} {count}" for name, count in self.rejected_for.most_common()) or "none"
         lines = [
-            ("segments", f"{self.settled} of {self.todo} settled, {self.planned - self.todo} done before"),
+            ("segments", f"{self.done} of {self.todo} done, {self.planned - self.todo} done before"),
             ("clips", f"{self.accepted} accepted, {self.clips - self.accepted} rejected ({rejected})"),
             ("frames", f"{self.frames} annotated, {self.face_frames} faces, {self.rate:.1f} faces/s"),
             ("median NME", f"{statistics.median(self.nme):.2f} %" if self.nme else "none"),
@@ -137,11 +142,12 @@ class Summary:
             ("quarantined", str(len(self.quarantined) + len(self.quarantined_before))),
         ]
         text = [f"{name:<12} {value}" for name, value in lines]
-        for row in list(self.quarantined.values())[:LISTED_FAILURES]:
-            message = first_line(row["message"]).removeprefix(f"{row['source']}: ")
-            text.append(f"  {row['source']}: {row['error']} in {row['stage']}: {message}")
+        for result in list(self.quarantined.values())[:LISTED_FAILURES]:
+            failure = result.failure
+            message = first_line(failure.message).removeprefix(f"{result.source}: ")
+            text.append(f"  {result.source}: {failure.error} in {failure.stage}: {message}")
         for source in self.quarantined_before[:LISTED_FAILURES]:
-            text.append(f"  {source}: given up by an earlier run")
+            text.append(f"  {source}: in quarantine since an earlier run")
         hidden = len(self.quarantined) + len(self.quarantined_before) - sum(line.startswith("  ") for line in text)
         if hidden > 0:
             text.append(f"  and {hidden} more; see the table quarantine")
@@ -150,17 +156,41 @@ class Summary:
     def as_json(self) -> bytes:
         """The same for programs; ``exit_code`` is null while the run is under way."""
         content: dict[str, Any] = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("nme", "quarantined", "fatal") and not isinstance(value, Counter)
-        }
-        content |= {
+            "run_id": self.run_id,
+            "code_version": code_version(),
+            "output": self.output,
+            "planned": self.planned,
+            "todo": self.todo,
+            "settled": self.done,
+            "clips": self.clips,
+            "accepted": self.accepted,
+            "frames": self.frames,
+            "face_frames": self.face_frames,
+            "quarantined_before": self.quarantined_before,
+            "unaccounted": self.missing,
+            "failure": self.failure,
+            "interrupted": self.interrupted,
+            "started": self.started,
+            "finished": self.finished,
             "rejected_for": dict(self.rejected_for),
             "seconds": dict(self.seconds),
             "elapsed_s": self.elapsed,
             "median_nme": statistics.median(self.nme) if self.nme else None,
-            "quarantined": list(self.quarantined.values()),
+            "quarantined": [_quarantined_entry(result) for result in self.quarantined.values()],
             "exit_code": self.exit_code if self.finished else None,
-            "outcome": self.outcome if self.finished else "under way",
+            "outcome": self.conclusion if self.finished else "under way",
         }
         return json.dumps(content, indent=2).encode()
+
+
+def _quarantined_entry(result: SegmentResult) -> dict[str, Any]:
+    failure = result.failure
+    return {
+        "segment_id": result.segment_id,
+        "status": result.outcome,
+        "source": result.source,
+        "clips": [],
+        "stage": failure.stage,
+        "error": failure.error,
+        "message": failure.message,
+    }

@@ -1,4 +1,4 @@
-"""The synthesis run: spreads shards of faces, or whole videos, over workers with Ray Data; what is there already is kept.
+"""The synthesis run: spreads shards of faces, or videos, over workers with Ray Data; what is there already is kept.
 
 Faces become shards of plain arrays for the compact encoder's training. Videos become a dataset of the same schema as an
 annotated one, whose numbers are the truth, with the crops and the visibility of landmarks beside it in ``images/``.
@@ -43,7 +43,7 @@ VIDEOS_VERSION = 1
 
 @dataclass
 class SynthesizeConfig:
-    """Everything that a synthesis run can be told."""
+    """Settings of a synthesis run."""
 
     output: str = REQUIRED
     """Folder to write (videos: also an fsspec URL). Running again with the same output continues where it stopped."""
@@ -74,7 +74,7 @@ class SynthesizeConfig:
     backgrounds: str | None = None
     """Folder of photographs, seen behind three quarters of the people; null: all backgrounds are painted."""
     shape_sd: float = 1.0
-    """Spread of the identity coefficients; 1 is the head model's own."""
+    """Spread of the identity coefficients; 1 is the head model's."""
     canonical: float = 0.0
     """0: people's mean is the head model's. Else anywhere up to this share of the way to MediaPipe's canonical face."""
     sculpted: float = 0.0
@@ -115,8 +115,8 @@ class SynthesizeConfig:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a run made: units (shards or videos) in all, of which ``new`` by this run; images and images a second of those."""
+class SynthesisSummary:
+    """Counts of a run: units (shards or videos) in all, those that are ``new``, and the images in the new ones."""
 
     output: str
     kind: str
@@ -132,8 +132,8 @@ class Made:
         return f"{self.output}: {self.units} {unit}, {self.new} new with {self.images} images ({speed:.1f} a second)"
 
 
-def run(config: SynthesizeConfig) -> Made:
-    """Makes what ``config`` asks for and is not there yet.
+def run(config: SynthesizeConfig) -> SynthesisSummary:
+    """Draws what ``config`` asks for and is not there yet.
 
     Raises:
         UsageError, ModelFileError: wrong configuration. NeufaceError: Ray failed, or a worker did.
@@ -141,19 +141,19 @@ def run(config: SynthesizeConfig) -> Made:
     check_materials("", config.skins, config.hdr, config.backgrounds)
     started = time.monotonic()
     with ray_session(config.ray):
-        made = list(_faces(config) if config.kind == "faces" else _videos(config))
+        images = list(_faces(config) if config.kind == "faces" else _videos(config))
     units = -(-config.count // SHARD_SIZE) if config.kind == "faces" else config.count
-    return Made(config.output, config.kind, units, len(made), sum(made), time.monotonic() - started)
+    return SynthesisSummary(config.output, config.kind, units, len(images), sum(images), time.monotonic() - started)
 
 
-def _spread(items: list[int], work: Any, *told: Any) -> Iterator[int]:
-    """Calls ``work(number, *told)`` for every item on the cluster; yields the images that each one made."""
-    import ray.data
+def _spread(items: list[int], work: Any, *arguments: Any) -> Iterator[int]:
+    """Calls ``work(number, *arguments)`` for every item on the cluster; yields the number of images of each."""
+    import ray.data  # not earlier: its environment is set by the session
 
     if not items:
         return
     rows = ray.data.from_items([{"number": number} for number in items], override_num_blocks=len(items))
-    done = rows.map(lambda row: {"images": work(row["number"], *told)}, num_cpus=1)
+    done = rows.map(lambda row: {"images": work(row["number"], *arguments)}, num_cpus=1)
     for batch in done.iter_batches(batch_size=None, prefetch_batches=0):
         yield from (int(images) for images in batch["images"])
 
@@ -193,12 +193,12 @@ def _row_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def _make_video(index: int, config: SynthesizeConfig, output_bytes: bytes) -> int:
     output: Output = pickle.loads(output_bytes)
     stage = _stage(config.head)
-    made = make_sequence(stage, config.sequence_options(), config.seed, index)
-    quality = measure(made.clip, made.truth, stage.head)
+    sequence = make_sequence(stage, config.sequence_options(), config.seed, index)
+    quality = measure(sequence.clip, sequence.truth, stage.head)
     decision = apply_gate(quality, GateConfig(max_shape_norm=float("inf")))
-    output.store.replace(f"{IMAGES}/{made.clip.clip_id}.images", encode_images(made))
-    output.begin_attempt(made.clip.segment.segment_id)
-    output.commit(made.clip.segment, [clip_rows(made.clip, made.truth, quality, decision, output.provenance)])
+    output.store.replace(f"{IMAGES}/{sequence.clip.clip_id}.images", encode_images(sequence))
+    output.begin_attempt(sequence.clip.segment.segment_id)
+    output.commit(sequence.clip.segment, [clip_rows(sequence.clip, sequence.truth, quality, decision, output.provenance)])
     return config.frames * config.views
 
 
@@ -207,19 +207,19 @@ def _stage(head: str) -> Stage:
     return Stage(load_head(head))
 
 
-def encode_images(made: SyntheticSequence) -> bytes:
+def encode_images(sequence: SyntheticSequence) -> bytes:
     """A Parquet file of the video's crops: columns frame, view, png, and visible (one flag for each landmark)."""
-    frames, views = made.visible.shape[:2]
+    frames, views = sequence.visible.shape[:2]
     grid = [(f, v) for v in range(views) for f in range(frames)]
-    pictures = [cv2.imencode(".png", made.clip.crops[f, v].transpose(1, 2, 0)[..., ::-1])[1].tobytes() for f, v in grid]
+    pictures = [cv2.imencode(".png", sequence.clip.crops[f, v].transpose(1, 2, 0)[..., ::-1])[1].tobytes() for f, v in grid]
     table = pa.table(
         {
             "frame": pa.array([f for f, _ in grid], pa.int32()),
-            "view": pa.array([made.clip.segment.views[v].name for _, v in grid]),
+            "view": pa.array([sequence.clip.segment.views[v].name for _, v in grid]),
             "png": pa.array(pictures, pa.binary()),
-            "visible": pa.array([made.visible[f, v].tolist() for f, v in grid], pa.list_(pa.bool_())),
+            "visible": pa.array([sequence.visible[f, v].tolist() for f, v in grid], pa.list_(pa.bool_())),
         },
-        metadata={"clip_id": made.clip.clip_id, "segment": json.dumps(made.clip.segment.segment_id)},
+        metadata={"clip_id": sequence.clip.clip_id, "segment": json.dumps(sequence.clip.segment.segment_id)},
     )
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="none")

@@ -1,4 +1,4 @@
-"""A time limit that nothing can hold up, and what a worker that died has left behind."""
+"""A time limit that nothing can hold up, and the traceback that a worker that died has left behind."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 
 @contextmanager
-def watched(name: str, timeout_s: float) -> Iterator[None]:
-    """Ends this process if the body takes longer than ``timeout_s``, leaving a traceback that ``last_words`` finds.
+def time_limit(name: str, timeout_s: float) -> Iterator[None]:
+    """Ends this process if the body takes longer than ``timeout_s``, leaving a traceback that ``read_crash_trace`` finds.
 
     The interpreter's watchdog thread does it without the interpreter lock, so no code in the body, native or not, can hold it
     up. Crashes in native code leave their traceback in the same place.
@@ -29,21 +29,21 @@ def watched(name: str, timeout_s: float) -> Iterator[None]:
             trace_file.unlink(missing_ok=True)
 
 
-def last_words(name: str) -> str | None:
-    """The traceback left on this machine by a worker that did not survive ``watched``; empty if it was killed from outside,
-    None if no worker died here."""
+def read_crash_trace(name: str) -> str | None:
+    """The traceback left on this machine by a worker that died within ``time_limit``; empty if it was killed from outside, None
+    if no worker died here."""
     trace_file = _trace_file(name)
     return trace_file.read_text(errors="replace") if trace_file.is_file() else None
 
 
-def forget(name: str) -> None:
-    """Removes what ``last_words`` reads."""
+def clear_trace(name: str) -> None:
+    """Removes what ``read_crash_trace`` reads."""
     _trace_file(name).unlink(missing_ok=True)
 
 
-def exceeded_time_limit(words: str | None) -> bool:
-    """Whether these are the last words of a worker that was ended by its time limit."""
-    return words is not None and words.startswith("Timeout (")
+def exceeded_time_limit(trace: str | None) -> bool:
+    """Whether the traceback is of a worker that was ended by its time limit."""
+    return trace is not None and trace.startswith("Timeout (")
 
 
 def _trace_file(name: str) -> Path:

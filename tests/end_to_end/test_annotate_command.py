@@ -61,15 +61,15 @@ def test_bad_inputs_are_explained_and_good_ones_beside_them_kept(ray_cluster, ti
 
     before = rows_of(output, "frames")
     assert annotate(folder, output) == 3, "what was given up stays given up"
-    assert "0 of 0 settled, 5 done before" in capsys.readouterr().out
+    assert "0 of 0 done, 5 done before" in capsys.readouterr().out
     assert annotate(folder, output, "retry=quarantined") == 3
-    assert "3 of 3 settled, 2 done before" in capsys.readouterr().out
+    assert "3 of 3 done, 2 done before" in capsys.readouterr().out
     assert neuface_ray.open(str(output)).table("quarantine")["attempts"].to_pylist() == [2, 2, 2]
     assert rows_of(output, "frames") == before
 
     shutil.copy(tiny_video, folder / "torn.mp4")
     assert annotate(folder, output) == 3
-    assert "1 of 1 settled, 4 done before" in capsys.readouterr().out
+    assert "1 of 1 done, 4 done before" in capsys.readouterr().out
     assert len(rows_of(output, "frames")) == len(before) + 12
 
 

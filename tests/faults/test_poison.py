@@ -13,7 +13,7 @@ from neuface_ray.config import load
 from neuface_ray.dataset.verify import verify
 from neuface_ray.media import plan
 from neuface_ray.pipeline.config import AnnotateConfig
-from neuface_ray.pipeline.segment import Workbench
+from neuface_ray.pipeline.segment import AnnotationSession
 from tests.faults.disturbed import OVERRIDES, Command, rows
 from tests.faults.processes import annotators, end
 
@@ -24,7 +24,7 @@ def test_a_segment_that_crashes_its_workers_is_given_up(videos: Path, undisturbe
     output = tmp_path / "out"
     command = Command(videos, output, tmp_path / "log", ("ray.num_cpus=1", "max_attempts=3", "ray.actors=1"))
     config = load(AnnotateConfig, None, [f"input={videos}", f"output={output}", *OVERRIDES])
-    poison = plan(config.input, Workbench.of(config).media)[4].segment_id
+    poison = plan(config.input, AnnotationSession.load(config).media)[4].segment_id
     process, crashed = command.start(), set()
     try:
         deadline = time.monotonic() + 480
@@ -48,5 +48,5 @@ def test_a_segment_that_crashes_its_workers_is_given_up(videos: Path, undisturbe
 
     again = Command(videos, output, tmp_path / "again", ("ray.num_cpus=1", "retry=quarantined"))
     assert again.run() == 0, again.log.read_text()
-    assert "1 of 1 settled, 8 done before" in again.log.read_text()
+    assert "1 of 1 done, 8 done before" in again.log.read_text()
     assert sorted(rows(output, "frames"), key=str) == sorted(rows(undisturbed, "frames"), key=str)

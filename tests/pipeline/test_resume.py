@@ -17,7 +17,7 @@ from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import UsageError
 from neuface_ray.pipeline.annotate import provenance
 from neuface_ray.pipeline.config import AnnotateConfig
-from neuface_ray.pipeline.segment import Workbench
+from neuface_ray.pipeline.segment import AnnotationSession
 from tests.dataset.made import make_clip, make_segment
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def configuration(name: str | None, *overrides: str) -> AnnotateConfig:
 @cache
 def made_with(name: str | None) -> Provenance:
     config = configuration(name)
-    return provenance(config, Workbench.of(config), "run")
+    return provenance(config, AnnotationSession.load(config), "run")
 
 
 def reopen(folder: Path, name: str | None, *overrides: str) -> Output:

@@ -1,56 +1,30 @@
-"""The books: exit codes, the last line, the table and the progress line."""
+"""Counts of a run: exit codes, the last line, the table and the progress line."""
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
-from neuface_ray.pipeline.progress import Progress
-from neuface_ray.pipeline.summary import Summary
+from neuface_ray.pipeline.progress import AnnotationProgress
+from neuface_ray.pipeline.summary import AnnotationSummary
+from neuface_ray.pipeline.work import ClipResult, Failure, SegmentResult
 from neuface_ray.types import Segment, View
 
-CLIP = {
-    "clip_id": "c",
-    "accepted": True,
-    "reasons": [],
-    "frames": 10,
-    "face_frames": 9,
-    "nme": 2.0,
-    "seconds": {"annotate": 1.5},
-}
-COMMITTED = {"segment_id": "a", "status": "committed", "source": "a.mp4", "clips": [CLIP, {**CLIP, "nme": 4.0}]}
-REJECTED = {
-    "segment_id": "b",
-    "status": "committed",
-    "source": "b.mp4",
-    "clips": [{**CLIP, "accepted": False, "reasons": ["high_nme"], "nme": None}],
-}
-QUARANTINED = {
-    "segment_id": "c",
-    "status": "quarantined",
-    "source": "c.mp4",
-    "clips": [],
-    "stage": "prepare",
-    "error": "truncated",
-    "message": "ends early\nmore",
-}
-FATAL = {
-    "segment_id": "d",
-    "status": "fatal",
-    "source": "d.mp4",
-    "clips": [],
-    "error": "output",
-    "message": "full",
-    "usage": False,
-}
+CLIP = ClipResult("c", accepted=True, reasons=(), frames=10, face_frames=9, nme=2.0, seconds={"annotate": 1.5})
+COMMITTED = SegmentResult("a", "committed", "a.mp4", (CLIP, replace(CLIP, nme=4.0)))
+REJECTED = SegmentResult("b", "committed", "b.mp4", (replace(CLIP, accepted=False, reasons=("high_nme",), nme=None),))
+QUARANTINED = SegmentResult("c", "quarantined", "c.mp4", failure=Failure("truncated", "ends early\nmore", "prepare"))
+FATAL = SegmentResult("d", "fatal", "d.mp4", failure=Failure("output", "full"))
+WRONG_USAGE = SegmentResult("d", "fatal", "d.mp4", failure=Failure("usage", "no such file", usage=True))
 
 
-def summary_of(*rows, planned=4) -> Summary:
-    summary = Summary("run", "out", planned, planned)
-    for row in rows:
-        summary.add(row)
+def summary_of(*results: SegmentResult, planned: int = 4) -> AnnotationSummary:
+    summary = AnnotationSummary("run", "out", planned, planned)
+    for result in results:
+        summary.add(result)
     return summary
 
 
@@ -60,7 +34,7 @@ def segments(*names: str) -> dict[str, Segment]:
 
 def test_numbers_add_up():
     summary = summary_of(COMMITTED, REJECTED, QUARANTINED)
-    assert (summary.settled, summary.clips, summary.accepted) == (3, 3, 2)
+    assert (summary.done, summary.clips, summary.accepted) == (3, 3, 2)
     assert (summary.frames, summary.face_frames, summary.seconds["annotate"]) == (30, 27, 4.5)
     table = summary.table()
     assert "2 accepted, 1 rejected (high_nme 1)" in table
@@ -69,21 +43,21 @@ def test_numbers_add_up():
 
 
 @pytest.mark.parametrize(
-    ("rows", "outcomes", "code"),
+    ("results", "outcomes", "code"),
     [
         ((COMMITTED, REJECTED), {"a": "committed", "b": "committed"}, 0),
         ((COMMITTED, QUARANTINED), {"a": "committed", "b": "committed", "c": "quarantined"}, 3),
         ((COMMITTED,), {"a": "committed", "b": "quarantined"}, 3),
         ((COMMITTED,), {"a": "committed"}, 1),
         ((COMMITTED, FATAL), {"a": "committed", "b": "committed"}, 1),
-        ((COMMITTED, {**FATAL, "usage": True}), {"a": "committed", "b": "committed"}, 2),
+        ((COMMITTED, WRONG_USAGE), {"a": "committed", "b": "committed"}, 2),
     ],
 )
-def test_exit_codes(rows, outcomes, code):
-    summary = summary_of(*rows)
-    summary.settle(segments("a", "b", *(["c"] if "c" in outcomes else [])), outcomes)
+def test_exit_codes(results, outcomes, code):
+    summary = summary_of(*results)
+    summary.reconcile(segments("a", "b", *(["c"] if "c" in outcomes else [])), outcomes)
     assert summary.exit_code == code
-    assert summary.outcome.startswith(f"exit {code}: ")
+    assert summary.conclusion.startswith(f"exit {code}: ")
 
 
 def test_an_interrupted_run_says_so_whatever_else_happened():
@@ -98,7 +72,7 @@ def test_json_is_complete_only_at_the_end():
     summary.finished = summary.started + 1
     content = json.loads(summary.as_json())
     assert content["exit_code"] == 3
-    assert content["outcome"] == summary.outcome
+    assert content["outcome"] == summary.conclusion
     assert content["median_nme"] == 3.0
     assert [row["error"] for row in content["quarantined"]] == ["truncated"]
 
@@ -110,7 +84,7 @@ def test_progress_in_a_log_and_on_a_terminal():
 
     for stream, lines in ((io.StringIO(), 2), (Terminal(), 1)):
         summary = summary_of(COMMITTED, planned=2)
-        progress = Progress(summary, stream)
+        progress = AnnotationProgress(summary, stream)
         summary.add(QUARANTINED)
         progress.close()
         text = stream.getvalue()

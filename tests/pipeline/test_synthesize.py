@@ -1,5 +1,7 @@
+import io
 import pickle
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -28,6 +30,17 @@ def test_wrong_settings_are_refused(bad):
 @pytest.mark.parametrize("name", ["faces", "videos"])
 def test_packaged_configurations_are_valid(name):
     assert load(SynthesizeConfig, f"configs/synthesize/{name}.yaml").kind == name
+
+
+def decode_images(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Crops uint8 [F, V, 3, S, S] and visibility bool [F, V, L] of a video's file in ``images/``."""
+    table = pq.read_table(io.BytesIO(data))
+    views = len(set(table["view"].to_pylist()))
+    pictures = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for png in table["png"].to_pylist()]
+    crops = np.stack(pictures).transpose(0, 3, 1, 2)
+    visible = np.array(table["visible"].to_pylist())
+    frames = len(crops) // views
+    return tuple(value.reshape(views, frames, *value.shape[1:]).swapaxes(0, 1) for value in (crops, visible))
 
 
 def test_a_video_lands_in_a_dataset_whose_numbers_are_the_truth(tmp_path):
