@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MAY_IMPORT_RAY = ("pipeline", "training")
 
 NOTEBOOK = """
 import sys
@@ -31,15 +29,3 @@ def test_a_notebook_annotates_without_ray(tiny_video):
     command = [sys.executable, "-c", NOTEBOOK, f"input={tiny_video}", "output=unused", *FAST_FIT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.split("\n")[-2] == "True (12, 1, 15)", done.stderr
-
-
-def test_ray_is_imported_at_the_edge_only():
-    importers = set()
-    for file in (ROOT / "neuface_ray").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
-            if any(name.split(".")[0] == "ray" for name in names):
-                importers.add(file.relative_to(ROOT / "neuface_ray").parts[0])
-    assert importers
-    assert importers <= set(MAY_IMPORT_RAY)
