@@ -67,7 +67,7 @@ def _advance(store: Store, deleted: frozenset[str], target_bytes: int) -> Snapsh
         except FileNotFoundError as error:
             problem = f"{error} (a missing file, or another publisher was faster)"
             continue
-        snapshot = Snapshot(number, (*plan.kept, *written))
+        snapshot = Snapshot(number, (*plan.unchanged, *written))
         if _commit(store, snapshot):
             collect(store, read_view(store))
             return snapshot
@@ -81,13 +81,13 @@ class _Plan:
     Args:
         staged: name to segment_id of staged files; merged: small parts that are merged with them.
         thinned: parts that lose a segment (``dropped``, per part), each rewritten by itself.
-        kept: parts that stay as they are; deleted: segments that get a mark.
+        unchanged: parts that stay as they are; deleted: segments that get a mark.
     """
 
     staged: dict[str, str]
     merged: tuple[Part, ...]
     thinned: tuple[Part, ...]
-    kept: tuple[Part, ...]
+    unchanged: tuple[Part, ...]
     dropped: dict[str, frozenset[str]]
     deleted: frozenset[str]
 
@@ -104,13 +104,13 @@ def _plan(store: Store, view: DatasetView, deleted: frozenset[str], target_bytes
     parts = view.snapshot.parts
     merged = tuple(p for p in parts if view.staged and p.bytes < target_bytes // 2)[-_MERGED_AT_ONCE:]
     thinned = tuple(p for p in parts if p.name in dropped and p not in merged)
-    kept = tuple(p for p in parts if p not in merged and p not in thinned)
-    return _Plan(staged, merged, thinned, kept, dropped, deleted - marked)
+    unchanged = tuple(p for p in parts if p not in merged and p not in thinned)
+    return _Plan(staged, merged, thinned, unchanged, dropped, deleted - marked)
 
 
 def _write(store: Store, plan: _Plan, number: int, target_bytes: int) -> list[Part]:
     """Write the new public files, each durable and complete before the next."""
-    needs_quarantine_file = not any("quarantine" in part.files for part in plan.kept)
+    needs_quarantine_file = not any("quarantine" in part.files for part in plan.unchanged)
     writer = PartWriter(store, number, target_bytes, always=("quarantine",) if needs_quarantine_file else ())
     for part in plan.thinned:
         for _, _, tables in _remaining(store, part, plan):
