@@ -168,7 +168,7 @@ def provenance(config: AnnotateConfig, session: AnnotationSession, run_id: str) 
         config=config.row_settings(),
         model_hashes={name: value for name, value in hashes.items() if value is not None},
         seed=config.seed,
-        method_version=bench.annotator.rows_version,
+        method_version=session.annotator.rows_version,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuface_ray.dataset.schema import QUARANTINED
-from neuface_ray.pipeline.work import FATAL, QUARANTINED, SegmentResult
+from neuface_ray.pipeline.work import FATAL, SegmentResult
 from neuface_ray.types import Segment
 from neuface_ray.uri import redact_uri
 from neuface_ray.version import code_version

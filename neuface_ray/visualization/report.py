@@ -27,7 +27,7 @@ from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.sequence_meshes import SequenceMeshes, build_meshes
 from neuface_ray.media.config import Limits
 from neuface_ray.media.decode import probe_video, read_image, read_video
-from neuface_ray.media.source import is_remote, open_local
+from neuface_ray.media.source import open_local
 from neuface_ray.types import MeshSequence
 from neuface_ray.uri import content_hash, is_remote
 from neuface_ray.visualization.overlay import Caption, Look, Shot, contact_sheet, look, overlay_frame, region_of

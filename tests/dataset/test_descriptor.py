@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from neuface_ray.dataset import Output
+from neuface_ray.dataset import Output, finalise, finalise
 from neuface_ray.dataset.descriptor import differences, make_descriptor
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import UsageError
@@ -31,7 +31,7 @@ def test_another_version_of_the_program_continues(tmp_path):
     edit(tmp_path, code_version="0.0.1", config_hash="0" * 16, created="2020-01-01T00:00:00Z", libraries={"torch": "1"})
     output = Output.open(str(tmp_path), provenance("again", code_version="9+abcdef"))
     assert output.pending(segments) == []
-    assert output.finalise()["code_version"] == "0.0.1"
+    assert finalise(output.store)["code_version"] == "0.0.1"
     assert verify(str(tmp_path)).sound
 
 

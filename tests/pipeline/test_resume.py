@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neuface_ray.config import load
-from neuface_ray.dataset import Output, Provenance, clip_rows
+from neuface_ray.dataset import Output, finalise, Provenance, clip_rows
 from neuface_ray.dataset.descriptor import read_descriptor
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import UsageError
@@ -61,7 +61,7 @@ def test_nothing_is_made_again(tmp_path, descriptor, name):
     assert output.path == str(tmp_path)
     new = make_segment(1)
     assert [each.segment_id for each in output.pending([segment, new])] == [new.segment_id]
-    output.finalise()
+    finalise(output.store)
     assert verify(str(tmp_path)).sound
     assert "rows_version" not in read_descriptor(output.store)
     assert reopen(tmp_path, name).pending([segment]) == []
