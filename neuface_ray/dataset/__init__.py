@@ -21,6 +21,7 @@ On disk
     _snapshots/00000012.json                  which public files belong; the highest number counts
     _attempts/ab/SEGMENT.RUN.STAGE.UUID       segments begun and not finished; empty files
     _tmp/                                     bytes that have no name yet
+    run.json  report/  images/                what commands add: counts of the last run, pictures, crops of synthetic videos
 
 Guarantees
 ----------
