@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from neuface_ray.dataset import Output, finalise, finalise
+from neuface_ray.dataset import Output, finalise
 from neuface_ray.dataset.descriptor import differences, make_descriptor
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import UsageError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neuface_ray.config import load
-from neuface_ray.dataset import Output, finalise, Provenance, clip_rows
+from neuface_ray.dataset import Output, Provenance, clip_rows, finalise
 from neuface_ray.dataset.descriptor import read_descriptor
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import UsageError
