@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("types", "errors", "uri", "version", "config", "renamed"),
+    ("types", "errors", "uri", "version", "duration", "config", "renamed"),
     ("geometry",),
     ("heads", "media"),
     ("fitting", "networks", "metrics", "synthesis"),
