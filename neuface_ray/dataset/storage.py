@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.extras import check_scheme
 from neuface_ray.uri import redact_text
 
 TEMPORARY = "_tmp"
@@ -206,6 +207,7 @@ class ObjectStore(Store):
     def _located(self) -> tuple[Any, str]:
         import fsspec
 
+        check_scheme(self.root)
         filesystem, prefix = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
         return filesystem, prefix.rstrip("/")
 

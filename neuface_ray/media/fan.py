@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import torch
 
 from neuface_ray.errors import ModelFileError
+from neuface_ray.extras import load_extra
 from neuface_ray.media.crop import cut
 
 INPUT_SIDE = 256
@@ -24,21 +26,14 @@ class Fan:
     """Callable ``(image, box) -> landmarks (68, 2) pixels, scores (68,)``.
 
     Raises:
-        ModelFileError: face-alignment is not installed, or the weights are missing or of another network.
+        UsageError: face-alignment is not installed.
+        ModelFileError: the weights are missing or of another network.
     """
 
     def __init__(self, weights: str | None):
         if weights is None or not os.path.isfile(weights):
             raise ModelFileError(f"media.fan_weights={weights}: no such file; it names {WHERE}")
-        try:
-            import torch
-            from face_alignment.models import FAN
-        except ImportError as error:
-            raise ModelFileError(
-                "media.detector=fan needs the package face-alignment: pip install 'neuface-ray[fan]'"
-            ) from error
-        self._torch = torch
-        self._network = FAN(4).eval()
+        self._network = load_extra("face_alignment.models", "media.detector=fan").FAN(4).eval()
         try:
             self._network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:  # torch reports a refused or foreign file by many kinds of errors
@@ -50,8 +45,8 @@ class Fan:
         centre = (box[:2] + box[2:]) / 2 - [0, CENTRE_SHIFT * height]
         half = 100.0 * (width + height) / REFERENCE_SCALE
         crop = cut(image, np.array([[half, 0, centre[0]], [0, half, centre[1]], [0, 0, 1.0]]), INPUT_SIDE)
-        with self._torch.inference_mode():
-            heatmaps = self._network(self._torch.from_numpy(crop[None] / np.float32(255)))
+        with torch.inference_mode():
+            heatmaps = self._network(torch.from_numpy(crop[None] / np.float32(255)))
         points, scores = peaks((heatmaps[-1] if isinstance(heatmaps, list) else heatmaps)[0].numpy())
         return centre + (points / HEATMAP_SIDE * 2 - 1) * half, np.clip(scores, 0, 1).astype(np.float32)
 

@@ -26,6 +26,7 @@ import fsspec
 import numpy as np
 
 from neuface_ray.errors import DataError, UsageError
+from neuface_ray.extras import check_scheme
 from neuface_ray.media import manifest
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.decode import probe_video, sampled_frames
@@ -119,6 +120,7 @@ def _list_local(input: str, options: MediaConfig) -> tuple[str, list[str]]:
 def _list_remote(input: str, options: MediaConfig) -> tuple[str, list[str]]:
     """As ``_list_local``, through fsspec."""
     shown = SourceUri(input)
+    check_scheme(shown)
     try:
         filesystem, path = fsspec.core.url_to_fs(input)
         if glob.has_magic(_path(shown)):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from neuface_ray.errors import DataError
+from neuface_ray.extras import check_scheme
 from neuface_ray.uri import is_remote, local_path
 
 COPY_BYTES = 1 << 20
@@ -22,6 +23,7 @@ def open_local(uri: str, max_bytes: int) -> Iterator[str]:
 
     Raises:
         DataError: ``not_found``, ``permission``, ``not_a_file``, ``empty``, ``too_large`` or ``unreachable``.
+        UsageError: the package that reaches such URIs is not installed.
     """
     if not is_remote(uri):
         path = local_path(uri)
@@ -63,6 +65,7 @@ def _check_size(size: int, uri: str, max_bytes: int) -> None:
 
 def _fetch(address: str, path: str, shown: str, max_bytes: int) -> None:
     """Copies a remote file with a byte limit; messages of the transport may hold the address and are not repeated."""
+    check_scheme(shown)
     try:
         with fsspec.open(address, "rb") as remote, open(path, "wb") as local:
             size = 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuface_ray.errors import UsageError
+from neuface_ray.evaluation.charts import pyplot
 from neuface_ray.evaluation.glvd import criteria as glvd_rules
 from neuface_ray.evaluation.glvd import plots as glvd_plots
 from neuface_ray.evaluation.glvd.scores import chamfer, descent_errors, mesh_errors, only_views
@@ -98,10 +99,12 @@ def evaluate(config: EvaluateConfig) -> Findings:
     """Runs the comparison; see `GlvdClaims` for what it takes.
 
     Raises:
-        UsageError: settings that cannot work. ModelFileError: weights that are missing or do not match.
+        UsageError: settings that cannot work, or a missing matplotlib.
+        ModelFileError: weights that are missing or do not match.
     """
     own, started = config.glvd_claims, time.monotonic()
     _check(own)
+    pyplot()  # its absence shall not be noticed after hours
     head, folder = load_head(config.head), Path(config.output)
     methods = build_methods(own, head)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 
+from neuface_ray.evaluation.charts import save, subplots
 from neuface_ray.evaluation.glvd.criteria import SCORE, Row, mean_of, of
 from neuface_ray.geometry.mesh import unique_edges
 from neuface_ray.geometry.rays import WeakCamera, crop_to_pixels
@@ -17,9 +17,6 @@ from neuface_ray.geometry.render import draw_mesh
 from neuface_ray.methods.lvd.annotator import VertexDescent
 from neuface_ray.methods.lvd.network import apply_similarity
 from neuface_ray.types import FaceClip
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 INK = {"lvd": "tab:red", "glvd": "tab:blue", "encoder": "tab:orange", "flame_fitting": "tab:green", "neuface": "tab:purple"}
 STROKES = {1: "-", 3: "--", 6: ":"}
@@ -29,7 +26,7 @@ POINT, GUIDE = (94, 234, 212), (255, 176, 32)
 
 def error_against_step(curves: dict[tuple[str, int], np.ndarray], folder: Path) -> str:
     """Mean vertex error over the steps, by method and number of views."""
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = subplots(figsize=(7, 4))
     for (method, views), errors in curves.items():
         label = f"{method}, {views} view{'s' if views > 1 else ''}"
         axes.semilogy(errors, STROKES.get(views, "-."), color=INK.get(method), label=label)
@@ -37,12 +34,12 @@ def error_against_step(curves: dict[tuple[str, int], np.ndarray], folder: Path) 
     axes.set_ylabel("vertex error of the face, not aligned, mm")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
-    return _save(figure, folder, "error_against_step.png")
+    return save(figure, folder, "error_against_step.png")
 
 
 def error_against_views(rows: Sequence[Row], folder: Path) -> str:
     """Mean vertex error in the front view over the number of views, by method."""
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     first = rows[0]["view"]
     for method in dict.fromkeys(str(row["method"]) for row in rows):
         counts = sorted({int(row["views"]) for row in of(rows, method)})
@@ -54,7 +51,7 @@ def error_against_views(rows: Sequence[Row], folder: Path) -> str:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return _save(figure, folder, "error_against_views.png")
+    return save(figure, folder, "error_against_views.png")
 
 
 def descent_sheet(methods: Sequence[VertexDescent], clips: Sequence[FaceClip], folder: Path) -> str:
@@ -101,10 +98,3 @@ def _worded(tile: np.ndarray, words: str) -> np.ndarray:
     for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(tile, words, (8, TILE - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
     return tile
-
-
-def _save(figure: plt.Figure, folder: Path, name: str) -> str:
-    figure.tight_layout()
-    figure.savefig(folder / name, dpi=110)
-    plt.close(figure)
-    return name

@@ -19,6 +19,7 @@ import numpy as np
 
 from neuface_ray.errors import UsageError
 from neuface_ray.evaluation import synthetic_clips as labelled
+from neuface_ray.evaluation.charts import pyplot
 from neuface_ray.evaluation.neuface import criteria as rules
 from neuface_ray.evaluation.neuface import plots, scores
 from neuface_ray.evaluation.neuface import tables as comparison
@@ -133,10 +134,11 @@ def evaluate(config: EvaluateConfig) -> Findings:
     """Runs the comparison; see `NeufaceClaims` for what it takes.
 
     Raises:
-        UsageError: settings that cannot work, or missing weights.
+        UsageError: settings that cannot work, missing weights or a missing matplotlib.
     """
     own, started = config.neuface_claims, time.monotonic()
     _check(own)
+    pyplot()  # its absence shall not be noticed after hours
     encoder = load_encoder(own.encoder.kind, own.encoder.path, "neuface_claims.encoder.path")
     media = replace(own.media, crop_size=encoder.crop_size)
     folder = Path(config.output)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from neuface_ray.evaluation.charts import save, subplots
 from neuface_ray.evaluation.neuface.criteria import Row, column
 from neuface_ray.evaluation.neuface.variants import (
     DIRECT,
@@ -28,9 +28,6 @@ from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.metrics.annotation import nan_mean
 from neuface_ray.types import FaceClip
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 Trace = dict[str, np.ndarray]
 INK = {"truth": "0.1", ENCODER: "tab:orange", DIRECT: "tab:green", FULL: "tab:blue"}
 COMPARED = (ENCODER, DIRECT, POINTS, VIEW, TEMPORAL, FULL)
@@ -40,16 +37,9 @@ def _mean(rows: Sequence[Row], method: str, name: str) -> float:
     return float(nan_mean(np.array(list(column(rows, method, name).values()))))
 
 
-def _save(figure: plt.Figure, folder: Path, name: str) -> str:
-    figure.tight_layout()
-    figure.savefig(folder / name, dpi=110)
-    plt.close(figure)
-    return name
-
-
 def cvd_per_view(rows: Sequence[Row], views: Sequence[str], folder: Path) -> str:
     """Cross-view vertex distance of the pairs that contain each view."""
-    figure, axes = plt.subplots(figsize=(8, 3.5))
+    figure, axes = subplots(figsize=(8, 3.5))
     width = 0.8 / len(COMPARED)
     for number, method in enumerate(COMPARED):
         values = np.array([row["cvd_views"] for row in rows if row["method"] == method])
@@ -57,12 +47,12 @@ def cvd_per_view(rows: Sequence[Row], views: Sequence[str], folder: Path) -> str
     axes.set_xticks(np.arange(len(views)), views)
     axes.set_ylabel("CVD, L1, mm")
     axes.legend(fontsize=8)
-    return _save(figure, folder, "cvd_per_view.png")
+    return save(figure, folder, "cvd_per_view.png")
 
 
 def motion_traces(traces: dict[str, Trace], fps: float, title: str, folder: Path) -> str:
     """Mouth opening, lid opening and yaw over time in the first view of one sequence."""
-    figure, axes = plt.subplots(3, 1, figsize=(8, 6.5), sharex=True)
+    figure, axes = subplots(3, 1, figsize=(8, 6.5), sharex=True)
     for name, values in traces.items():
         for axis, key in zip(axes, ("lips", "lids", "yaw"), strict=True):
             axis.plot(np.arange(len(values[key])) / fps, values[key], label=name, color=INK.get(name), lw=1.4)
@@ -71,7 +61,7 @@ def motion_traces(traces: dict[str, Trace], fps: float, title: str, folder: Path
     axes[0].set_title(title, fontsize=9)
     axes[0].legend(fontsize=8)
     axes[-1].set_xlabel("time, s")
-    return _save(figure, folder, "motion_traces.png")
+    return save(figure, folder, "motion_traces.png")
 
 
 def error_against_time(rows: Sequence[Row], passes: Sequence[int], steps: Sequence[int], folder: Path) -> str:
@@ -79,7 +69,7 @@ def error_against_time(rows: Sequence[Row], passes: Sequence[int], steps: Sequen
     names = [curve_name(FULL, count) for count in sorted(passes)], [curve_name(DIRECT, count) for count in sorted(steps)]
     common = {row["sequence"] for row in rows if row["method"] in (names[0] + names[1])}
     rows = [row for row in rows if row["sequence"] in common]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6))
+    figure, axes = subplots(1, 3, figsize=(12, 3.6))
     for axis, name in zip(axes, ("nme", "nme_true", "mpve_rigid"), strict=True):
         for method, members in ((FULL, names[0]), (DIRECT, names[1])):
             points = [(_mean(rows, one, "seconds"), _mean(rows, one, name)) for one in members]
@@ -92,12 +82,12 @@ def error_against_time(rows: Sequence[Row], passes: Sequence[int], steps: Sequen
         axis.set_xlabel("seconds a sequence, one thread")
         axis.set_ylabel({"nme": "NME to the given points, %", "nme_true": "NME to true points, %"}.get(name, "MPVE rigid, mm"))
     axes[0].legend(fontsize=8)
-    return _save(figure, folder, "error_against_time.png")
+    return save(figure, folder, "error_against_time.png")
 
 
 def stability_against_error(rows: Sequence[Row], strengths: Sequence[float], folder: Path) -> str:
     """Vertex error over stability: the family of filtered encoders, and the fits."""
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     family = [ENCODER, *(low_pass_name(strength) for strength in sorted(strengths))]
     points = np.array([(_mean(rows, name, "msi_v"), _mean(rows, name, "mpve_rigid")) for name in family])
     axes.plot(*points.T, "o-", color=INK[ENCODER], label="encoder, low-pass 0 to " + f"{max(strengths, default=0):g} frames")
@@ -108,7 +98,7 @@ def stability_against_error(rows: Sequence[Row], strengths: Sequence[float], fol
     axes.set_xlabel("MSI3D of the face, frame⁴ / mm²")
     axes.set_ylabel("MPVE rigid, mm")
     axes.legend(fontsize=8)
-    return _save(figure, folder, "stability_against_error.png")
+    return save(figure, folder, "stability_against_error.png")
 
 
 def gradient_of_landmark_loss(annotator: EncoderAnnotator, clip: FaceClip, frame: int) -> np.ndarray:
@@ -135,7 +125,7 @@ def gradient_maps(annotator: EncoderAnnotator, clips: Sequence[FaceClip], folder
 
     Direct fitting reads landmarks alone, so its gradient by the picture is zero everywhere.
     """
-    figure, axes = plt.subplots(2, max(len(clips), 2), figsize=(2.6 * max(len(clips), 2), 5.4))
+    figure, axes = subplots(2, max(len(clips), 2), figsize=(2.6 * max(len(clips), 2), 5.4))
     shares = []
     for clip, (above, below) in zip(clips, axes.T, strict=False):
         frame = int(clip.valid.all(1).argmax())
@@ -148,4 +138,4 @@ def gradient_maps(annotator: EncoderAnnotator, clips: Sequence[FaceClip], folder
         below.set_title(f"{100 * shares[-1]:.0f} % away from landmarks", fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
-    return _save(figure, folder, "gradient_maps.png"), float(np.mean(shares))
+    return save(figure, folder, "gradient_maps.png"), float(np.mean(shares))

