@@ -8,6 +8,7 @@ from neuface_ray.errors import UsageError
 
 LAYOUTS = ("auto", "files", "mead", "voxceleb2", "celebvhq")
 DETECTORS = ("mediapipe", "fan")
+DECODERS = ("pyav", "decord")
 VIEWS = ("files", "folder")
 
 
@@ -55,6 +56,8 @@ class MediaConfig:
     overlap: int = 8
     """Sampled frames by which a segment reaches into each neighbour. They are computed on and not written."""
 
+    decoder: str = "pyav"
+    """What decodes videos: pyav, or decord, which keeps damaged frames and refuses more files; see neuface_ray.media.decord."""
     detector: str = "mediapipe"
     """Landmarks: mediapipe (478 points, packaged) or fan (68 points, weights named by fan_weights)."""
     fan_weights: str | None = None
@@ -80,7 +83,7 @@ class MediaConfig:
     """Bounds on a single input."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("layout", LAYOUTS), ("views", VIEWS), ("detector", DETECTORS)):
+        for name, choices in (("layout", LAYOUTS), ("views", VIEWS), ("decoder", DECODERS), ("detector", DETECTORS)):
             if getattr(self, name) not in choices:
                 raise UsageError(f"media.{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
         for name in ("stride", "max_faces", "crop_size", "min_track", "max_gap", "min_face_px", "crop_scale"):

@@ -1,10 +1,7 @@
 """Videos to frames and photographs to pixels, believing the data and not the header.
 
-PyAV decodes. decord (and its maintained fork decord2 3.4) was measured against it on the same files: frames are identical
-to the last bit, one thread of PyAV is as fast (640x360: 1450 against 1420 frames/s, 1280x720: 350 against 310, 1920x1080: 200
-against 115), but decord takes the frame count of the header (158 for a file of 55 frames) and fills what is not there with
-copies of neighbouring frames, does the same with frames that it cannot decode, and refuses some valid files. A dataset must
-not hold invented frames, so it is not used.
+PyAV decodes. One thread of it is as fast as decord (640x360: 1450 against 1420 frames/s, 1280x720: 350 against 310, 1920x1080:
+200 against 115), which also invents frames where a file is damaged; `neuface_ray.media.decord` says what else was measured.
 
 What is trusted: presentation times of the packets, read by demuxing the whole file (4 to 26 ms for files of 0.2 to 3 MB).
 They give the true number of frames and the rate, also for variable frame rates and edit lists. Frames are found by their

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neuface_ray.errors import DataError
+from neuface_ray.media import decord
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import crop_to_image, cut
 from neuface_ray.media.decode import probe_video, read_image, read_video, sampled_frames
@@ -122,7 +123,8 @@ def _open_frames(
         source_hash=content_hash(path),
         image_size=(facts.width, facts.height),
     )
-    images = (image for _, image in read_video(path, facts, wanted, options.limits)) if len(wanted) else iter(())
+    read = decord.read_video if options.decoder == "decord" else read_video
+    images = (image for _, image in read(path, facts, wanted, options.limits)) if len(wanted) else iter(())
     return itertools.chain(images, itertools.repeat(None, missing)), seen
 
 
