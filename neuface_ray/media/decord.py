@@ -59,7 +59,7 @@ def read_video(path: str, facts: VideoFacts, wanted: Sequence[int], limits: Limi
 
 
 def _check_frames(reader: Any, path: str, facts: VideoFacts) -> None:
-    """decord's frames must be those of the demuxer: as many, at the same times, in a container with an index; else DataError."""
+    """DataError unless decord's frames are the demuxer's: as many, at the same times, in a container with an index."""
     if not facts.seekable or facts.lost:
         raise DataError(f"{path}: decord is right only for whole MP4, MOV, MKV and WebM files; {REMEDY}", code="decoder")
     if len(reader) != facts.n_frames:
