@@ -9,8 +9,8 @@ trap 'rm -rf "$place"' EXIT
 "$place/bin/python" -m pip install --quiet ".[test,fan,gcs,az]" >&2
 frozen=$("$place/bin/python" -m pip freeze)
 cat <<'TOP'
-# Versions that `make` installs and the tests have passed with, for Python 3.11: pip install -c constraints.txt ".[EXTRAS]".
-# `make constraints` wrote this file: pip freeze of a new environment with the extras test, fan, gcs and az. Left out are
+# Versions that `make` installs, for Python 3.11: pip install -c constraints.txt ".[EXTRAS]".
+# `make constraints` writes this file: pip freeze of a new environment with the extras test, fan, gcs and az. Left out are
 # neuface-ray itself, torch and what only torch brings (TORCH in the Makefile chooses its build), and what only the extra build
 # brings (it asks for a newer torch).
 TOP
