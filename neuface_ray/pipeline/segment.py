@@ -11,13 +11,12 @@ import torch
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.media import MediaConfig, prepare
-from neuface_ray.media.bundle import landmarker_bundle
+from neuface_ray.media.bundle import bundle_hash
 from neuface_ray.methods.registry import Annotator, build_annotator
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import apply_gate
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.types import FaceClip, GateDecision, MeshSequence, Quality, Segment
-from neuface_ray.uri import content_hash
 from neuface_ray.version import library_versions
 
 
@@ -63,7 +62,7 @@ class AnnotationSession:
         seconds = {"annotate": measured - started}
         seconds |= {f"annotate.{part}": value for part, value in sequence.seconds.items()}
         seconds["measure"] = time.perf_counter() - measured
-        details = sequence.provenance | {"libraries": library_versions(), "landmark_bundle": content_hash(landmarker_bundle())}
+        details = sequence.provenance | {"libraries": library_versions(), "landmark_bundle": bundle_hash()}
         return AnnotatedClip(clip, replace(sequence, seconds=seconds, provenance=details), quality, decision)
 
 
