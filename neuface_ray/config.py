@@ -87,17 +87,23 @@ def load(schema: type[Schema], path: str | Path | None = None, overrides: Sequen
         raise UsageError(f"{origin}: {_first_line(error)}") from error
 
 
-def from_command_line(schema: type[Schema], about: str, arguments: Sequence[str] | None = None) -> Schema:
+def from_command_line(
+    schema: type[Schema], about: str, arguments: Sequence[str] | None = None, program: str | None = None
+) -> Schema:
     """The configuration that a command was given as ``[--config FILE] [key=value ...]``; ``--help`` shows every key.
 
     Args:
         about: what the command does, its docstring. arguments: those of the process if None.
+        program: its name, as people type it.
 
     Raises:
         UsageError: as ``load``. SystemExit: after ``--help``, or for an option that does not exist.
     """
     parser = argparse.ArgumentParser(
-        description=about, epilog=f"keys:\n\n{describe(schema)}", formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program,
+        description=about,
+        epilog=f"keys:\n\n{describe(schema)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="sets a key, whatever the file says")
