@@ -1,6 +1,6 @@
 """How fast synthetic faces are drawn: images a second of several processes at once, after each has read its materials.
 
-    python -m benchmarks.synthesis [--workers 2] [--faces 200] [--rounds 5] [--skins DIR] [--hdr DIR] [--backgrounds DIR]
+    python -m benchmarks.synthesis [--workers 2] [--faces 200] [--rounds 5] [--textures DIR] [--hdr DIR] [--backgrounds DIR]
 
 Each round draws other persons. What is timed is everything that `jobs/synthesize.py` draws, and neither Ray nor writing.
 """
@@ -32,13 +32,13 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=200, help="faces of each process in a round (default 200)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, pixels (default 128)")
-    for name in ("skins", "hdr", "backgrounds"):
+    for name in ("textures", "hdr", "backgrounds"):
         parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     given = parser.parse_args()
-    options = FaceOptions(size=given.size, skins=given.skins, hdr=given.hdr, backgrounds=given.backgrounds)
+    options = FaceOptions(size=given.size, textures=given.textures, hdr=given.hdr, backgrounds=given.backgrounds)
     try:
-        check_materials("", given.skins, given.hdr, given.backgrounds)
+        check_materials("", options)
     except UsageError as error:
         parser.error(str(error))
     rates = measure(options, given.workers, given.faces, given.rounds)

@@ -28,7 +28,7 @@ from neuface_ray.metrics.statistics import compare, summarise
 from neuface_ray.pipeline.parallel_map import call_all
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import SCHEME, Face, FaceOptions, landmarks_of, make_face, posed
-from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.materials import Materials, check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.types import FaceClip, MeshSequence, Segment
 from neuface_ray.uri import local_path
@@ -44,8 +44,8 @@ _WRONG_FACE = 100.0
 Row = dict[str, object]
 
 
-@dataclass
-class EncoderEvaluation:
+@dataclass(frozen=True)
+class EncoderEvaluation(Materials):
     """The encoder alone on photographs and on synthetic faces."""
 
     methods: list[str] = field(default_factory=lambda: ["encoder"])
@@ -60,12 +60,6 @@ class EncoderEvaluation:
     """Of the synthetic faces; one that no training set has."""
     size: int = 288
     """Side of the synthetic pictures in pixels; the face fills about half of it."""
-    skins: str | None = None
-    """Folder of skins that were not trained on; null paints skin."""
-    hdr: str | None = None
-    """Folder of environment maps that were not trained on; null draws lights."""
-    backgrounds: str | None = None
-    """Folder of photographs or environment maps that were not trained on; null paints backgrounds."""
     workers: int = 2
     """Processes, one thread each."""
 
@@ -81,7 +75,7 @@ def evaluate(config: EvaluateConfig) -> Findings:
         raise UsageError(f"encoder.methods={given.methods} must name encoder, which the claims are about")
     if not given.photos and given.synthetic <= 0:
         raise UsageError("nothing to evaluate: give encoder.photos=[PATH, ...] or encoder.synthetic=NUMBER")
-    check_materials("encoder", given.skins, given.hdr, given.backgrounds)
+    check_materials("encoder", given)
     methods = build_contenders(given.methods, given.settings, load_head(config.head))
     media = MediaConfig(max_faces=1)
     stills = [segment for path in given.photos for segment in plan(path, media) if segment.is_image]
@@ -95,8 +89,8 @@ def evaluate(config: EvaluateConfig) -> Findings:
     facts = {
         "weights": f"{given.settings.weights or 'packaged'} (sha256 {methods['encoder'].weights_hash})",
         "head": config.head,
-        "synthetic": f"{given.synthetic} faces of {given.size} px, seed {given.seed}; skins {given.skins}, hdr {given.hdr}, "
-        f"backgrounds {given.backgrounds}",
+        "synthetic": f"{given.synthetic} faces of {given.size} px, seed {given.seed}; "
+        + ", ".join(f"{kind} {folder}" for kind, folder in given.materials().items()),
     }
     return findings(
         [row for rows in done[: len(stills)] for row in rows], [r for rows in done[len(stills) :] for r in rows], facts
@@ -211,9 +205,7 @@ def face_options(given: EncoderEvaluation) -> FaceOptions:
         images_per_person=1,
         crop_scale=_FACE_IN_HALF,
         motion=motion,
-        skins=given.skins,
-        hdr=given.hdr,
-        backgrounds=given.backgrounds,
+        **given.materials(),
         occluded=0.0,
     )
 

@@ -28,7 +28,7 @@ from neuface_ray.methods.registry import Annotator
 from neuface_ray.metrics.statistics import Comparison, compare
 from neuface_ray.pipeline.parallel_map import call_all
 from neuface_ray.synthesis.draw import Stage
-from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.materials import Materials, check_materials
 from neuface_ray.types import FaceClip
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ _NOD_DEG = 8.0
 _THUMBNAIL = 128
 
 
-@dataclass
-class GeometryEvaluation:
+@dataclass(frozen=True)
+class GeometryEvaluation(Materials):
     """Scans and synthetic heads seen from known cameras, scored scan to mesh."""
 
     methods: list[str] = field(default_factory=lambda: ["encoder", "flame_fitting", "neuface"])
@@ -63,12 +63,6 @@ class GeometryEvaluation:
     """Spread of their identity coefficients; training has 1."""
     expressions: float = 0.7
     """Strength of their expressions; training has 1. Scans keep the face they have."""
-    skins: str | None = None
-    """Folder of skins that were not trained on; null paints skin."""
-    hdr: str | None = None
-    """Folder of environment maps that were not trained on; null draws lights."""
-    backgrounds: str | None = None
-    """Folder of photographs or environment maps that were not trained on; null paints backgrounds."""
     size: int = 320
     """Side of the pictures in pixels; the face fills about half of it."""
     yaws: list[float] = field(default_factory=lambda: [-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0])
@@ -94,7 +88,7 @@ class GeometryEvaluation:
             raise UsageError(f"geometry.together={self.together} must be some of geometry.yaws={self.yaws}")
         if self.frames > 0 and min(map(abs, self.yaws)) > self.turn_deg:
             raise UsageError(f"geometry.turn_deg={self.turn_deg} must reach one of geometry.yaws={self.yaws}")
-        check_materials("geometry", self.skins, self.hdr, self.backgrounds)
+        check_materials("geometry", self)
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ def evaluate(config: EvaluateConfig) -> Findings:
         "head": config.head,
         "scans": f"{given.scans}: {sum(1 for o in done[: len(scans)] if o.rows)} of {len(scans)} show a face",
         "synthetic": f"{given.identities} heads, seed {given.seed}, identities x {given.shape_sd}, expressions x "
-        f"{given.expressions}; skins {given.skins}, hdr {given.hdr}, backgrounds {given.backgrounds}",
+        f"{given.expressions}; textures {given.textures}, hdr {given.hdr}, backgrounds {given.backgrounds}",
         "pictures": f"{given.size} px; yaws {given.yaws}, together {given.together}; {given.frames} frames to {given.turn_deg}",
     }
     left_out = [outcome.left_out for outcome in done if outcome.left_out]
@@ -169,8 +163,7 @@ class Bench:
         self.given, self.head, self.methods, self.media, self.detector = given, head, methods, media, detector
         self.stage = Stage(head) if given.identities > 0 else None
         self.mean_head = benchmark.Prediction.of(head, head.template.numpy())
-        materials = given.skins, given.hdr, given.backgrounds
-        self.options = second_setting(given.size, given.shape_sd, given.expressions, *materials)
+        self.options = second_setting(given.size, given.shape_sd, given.expressions, given)
 
     def __call__(self, item: ScanFiles | int) -> Outcome:
         try:

@@ -16,6 +16,7 @@ from neuface_ray.synthesis import photo
 from neuface_ray.synthesis.draw import Stage, soften_edges
 from neuface_ray.synthesis.faces import FaceOptions, heads_numbers, landmarks_of, make_person, portrait, posed
 from neuface_ray.synthesis.light import sample_lighting
+from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
 from neuface_ray.types import POSE_SIZE
 
@@ -86,17 +87,13 @@ class SyntheticSitter:
         return photo.sensor(np.random.default_rng([*self.key, 1]), full, self.options.size, noise)
 
 
-def second_setting(
-    size: int, shape_sd: float, expressions: float, skins: str | None, hdr: str | None, backgrounds: str | None
-) -> FaceOptions:
+def second_setting(size: int, shape_sd: float, expressions: float, materials: Materials) -> FaceOptions:
     """A generator setting other than that of training: wider identities, calmer faces, other materials."""
     return FaceOptions(
         size=size,
         images_per_person=1,
         motion=MotionRange(intensity=expressions, odd=0.0),
         shape_sd=shape_sd,
-        skins=skins,
-        hdr=hdr,
-        backgrounds=backgrounds,
+        **materials.materials(),
         occluded=0.0,
     )

@@ -24,6 +24,7 @@ from neuface_ray.media.crop import blur, crop_to_image, cut, landmark_box, to_cr
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
+from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
 from neuface_ray.types import FaceClip, MeshSequence
 
@@ -53,13 +54,11 @@ def uncalibrated(clip: FaceClip) -> FaceClip:
     return replace(clip, segment=replace(clip.segment, views=views))
 
 
-def wide_faces(
-    size: int, scale: float, yaw_deg: float, skins: str | None, hdr: str | None, backgrounds: str | None
-) -> FaceOptions:
+def wide_faces(size: int, scale: float, yaw_deg: float, materials: Materials) -> FaceOptions:
     """Faces for labelled videos: pictures of ``size`` pixels, ``scale`` wide so that a detector finds room around the face."""
     calm = SequenceOptions().face
     motion = replace(calm.motion, yaw_deg=yaw_deg)
-    return replace(calm, size=size, crop_scale=scale, motion=motion, skins=skins, hdr=hdr, backgrounds=backgrounds)
+    return replace(calm, size=size, crop_scale=scale, motion=motion, **materials.materials())
 
 
 def make_labelled(

@@ -31,7 +31,7 @@ from neuface_ray.pipeline.summary import new_run_id
 from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.materials import Materials, check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
 from neuface_ray.synthesis.shards import SHARD_SIZE, is_there, shard_path, write_shard
@@ -41,8 +41,8 @@ VIDEOS_VERSION = 1
 """Of what the same settings draw, as ``Annotator.rows_version`` is of a method's results."""
 
 
-@dataclass
-class SynthesizeConfig:
+@dataclass(frozen=True)
+class SynthesizeConfig(Materials):
     """Settings of a synthesis run."""
 
     output: str = REQUIRED
@@ -67,12 +67,6 @@ class SynthesizeConfig:
     """Largest resting yaw."""
     occluded: float = 0.2
     """Share of single faces with something before them."""
-    skins: str | None = None
-    """Folder of skin textures in the head's UV space, worn by half of the people; null: all skin is painted."""
-    hdr: str | None = None
-    """Folder of .hdr environment maps, which light two thirds of the pictures; null: all light is drawn at random."""
-    backgrounds: str | None = None
-    """Folder of photographs, seen behind three quarters of the people; null: all backgrounds are painted."""
     shape_sd: float = 1.0
     """Spread of the identity coefficients; 1 is the head model's."""
     canonical: float = 0.0
@@ -100,9 +94,7 @@ class SynthesizeConfig:
             size=self.size,
             motion=MotionRange(yaw_deg=self.yaw_deg),
             occluded=self.occluded,
-            skins=self.skins,
-            hdr=self.hdr,
-            backgrounds=self.backgrounds,
+            **self.materials(),
             shape_sd=self.shape_sd,
             canonical=self.canonical,
             sculpted=self.sculpted,
@@ -138,7 +130,7 @@ def run(config: SynthesizeConfig) -> SynthesisSummary:
     Raises:
         UsageError, ModelFileError: wrong configuration. NeufaceError: Ray failed, or a worker did.
     """
-    check_materials("", config.skins, config.hdr, config.backgrounds)
+    check_materials("", config)
     started = time.monotonic()
     with ray_session(config.ray):
         images = list(_faces(config) if config.kind == "faces" else _videos(config))

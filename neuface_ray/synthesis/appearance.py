@@ -78,11 +78,11 @@ class Look:
     exponent: float | None = None
 
 
-def sample_look(rng: np.random.Generator, skins: str | Path | None = None) -> Look:
-    """A random person; half of them wear a texture from the folder ``skins``, when given."""
+def sample_look(rng: np.random.Generator, textures: str | Path | None = None) -> Look:
+    """A random person; half of them wear a texture from the folder ``textures``, when given."""
     tone = rng.uniform(0, len(SKIN_TONES) - 1)
     skin = linear(_between(SKIN_TONES, tone)) * np.exp(rng.normal(size=3) * [0.05, 0.035, 0.06])
-    files = material_files(str(skins), "skins") if skins is not None else ()
+    files = material_files(str(textures), "textures") if textures is not None else ()
     skin_file = files[rng.integers(len(files))] if files and rng.random() < 0.5 else None
     age, dark = rng.beta(1.2, 1.6), tone > 3.2
     hair = linear(_between(HAIR_COLOURS[:4] if dark else HAIR_COLOURS, rng.uniform(0, 2 if dark else 6)))

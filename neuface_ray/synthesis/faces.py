@@ -20,6 +20,7 @@ from neuface_ray.synthesis.appearance import Look, displayed, plain, sample_look
 from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
+from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
 from neuface_ray.synthesis.population import canonical_identity
 from neuface_ray.types import ARKIT_NAMES
@@ -31,15 +32,14 @@ _DEPTH_TOLERANCE_M = 0.006
 
 
 @dataclass(frozen=True)
-class FaceOptions:
+class FaceOptions(Materials):
     """What synthetic faces are made of.
 
     Args:
         size: side of the crops, pixels. images_per_person: consecutive indices that show one person.
         crop_scale: as in the media configuration. scale_jitter, shift_jitter: standard deviations of the crop's size (log)
             and centre (in crop sides). motion: poses and expressions. shape_sd, max_sd: spread of the identity coefficients
-            and their largest size. skins, hdr, backgrounds: folders of skin textures in the head's UV space, environment maps
-            and photographs; None paints all. occluded: share of pictures with something before the face.
+            and their largest size. occluded: share of pictures with something before the face.
         far: share of pictures taken from so far away that the camera is weak-perspective.
         sculpted: share of people without colours and hair, as untextured scans are. plain: share drawn as by plain renderers.
         canonical: people's mean lies between the head's (0) and this share of the way to MediaPipe's canonical face, anywhere.
@@ -53,9 +53,6 @@ class FaceOptions:
     motion: MotionRange = field(default_factory=MotionRange)
     shape_sd: float = 1.0
     max_sd: float = 3.0
-    skins: str | None = None
-    hdr: str | None = None
-    backgrounds: str | None = None
     occluded: float = 0.2
     far: float = 0.2
     sculpted: float = 0.0
@@ -139,7 +136,7 @@ def make_person(stage: Stage, options: FaceOptions, seed: int, number: int) -> P
     if options.canonical > 0:
         shape += rng.uniform(0, options.canonical) * canonical_identity(stage.head)
     shape = shape.astype(np.float32)
-    look = sample_look(rng, options.skins)
+    look = sample_look(rng, options.textures)
     style = sample_style(rng, look)
     if options.sculpted > 0 and rng.random() < options.sculpted:
         look, style = sculpted(rng, look), Style(cloth=look.skin)

@@ -1,7 +1,8 @@
-"""The folders that drawings take their materials from: whether they hold any, and environment maps as arrays."""
+"""Folders that synthetic faces take their materials from: settings, the files in them, environment maps as arrays."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,22 +13,38 @@ from neuface_ray.errors import DataError, UsageError
 
 MAPS = (".hdr",)
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".webp")
-SKINS = (".png", ".jpg", ".jpeg")
-KINDS = {"skins": SKINS, "hdr": MAPS, "backgrounds": (*PHOTOGRAPHS, *MAPS)}
+TEXTURES = (".png", ".jpg", ".jpeg")
+KINDS = {"textures": TEXTURES, "hdr": MAPS, "backgrounds": (*PHOTOGRAPHS, *MAPS)}
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Folders of materials, for settings of all that draws faces to inherit."""
+
+    textures: str | None = None
+    """Folder of skin textures in the head's UV space, worn by half of the people; null: all skin is painted."""
+    hdr: str | None = None
+    """Folder of .hdr environment maps, which light two thirds of the pictures; null: all light is drawn at random."""
+    backgrounds: str | None = None
+    """Folder of photographs or environment maps, seen behind three quarters of the people; null: all are painted."""
+
+    def materials(self) -> dict[str, str | None]:
+        """The three folders by name."""
+        return {kind: getattr(self, kind) for kind in KINDS}
 
 
 @lru_cache(maxsize=64)
 def material_files(folder: str, kind: str) -> tuple[Path, ...]:
-    """The files under a folder that can serve as ``kind`` (skins, hdr, backgrounds), by name; raises DataError for none."""
+    """List the files under a folder that can serve as ``kind`` (textures, hdr, backgrounds), by name; DataError for none."""
     files = tuple(sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in KINDS[kind]))
     if not files:
         raise DataError(f"no {', '.join(KINDS[kind])} file for {kind} lies in {folder}")
     return files
 
 
-def check_materials(section: str, skins: str | None, hdr: str | None, backgrounds: str | None) -> None:
-    """Raises UsageError, which names the key in ``section``, for a given folder that holds nothing of its kind."""
-    for kind, folder in (("skins", skins), ("hdr", hdr), ("backgrounds", backgrounds)):
+def check_materials(section: str, chosen: Materials) -> None:
+    """Raise UsageError, which names the key in ``section``, for a folder that holds nothing of its kind."""
+    for kind, folder in chosen.materials().items():
         if folder is None:
             continue
         try:
@@ -38,7 +55,7 @@ def check_materials(section: str, skins: str | None, hdr: str | None, background
 
 
 def read_map(path: Path, width: int) -> np.ndarray:
-    """Linear float32 [width / 2, width, 3] of an equirectangular map; raises DataError when it is none."""
+    """Read an equirectangular map as linear float32 [width / 2, width, 3]; raises DataError when it is none."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3:
         raise DataError(f"{path} is no readable colour environment map")

@@ -28,6 +28,8 @@ from neuface_ray.synthesis.materials import check_materials
 
 FIELDS = ("image", "shape", "expression", "pose", "camera", "landmarks", "visible", "intrinsics", "translation")
 SHARD_SIZE = 512
+_RENAMED = {"skins": "textures"}
+"""Options of shards by the names that earlier versions wrote: former -> present."""
 
 
 def write_shard(
@@ -75,6 +77,7 @@ def is_there(path: Path, options: FaceOptions, seed: int, number: int, head: str
         return False
     asked = json.loads(json.dumps(described(options, seed, number, head)))
     found = json.loads((path / "about.json").read_text())
+    found["options"] = {_RENAMED.get(name, name): value for name, value in found["options"].items()}
     if found != asked:
         asked, found = (about | about["options"] for about in (asked, found))
         names = [name for name in asked if name != "options" and asked[name] != found.get(name)]
@@ -140,18 +143,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--size", type=int, default=128, help="side of the crops, pixels (default 128)")
     parser.add_argument("--head", default="open_head", help="head model (default open_head)")
-    for name in ("skins", "hdr", "backgrounds"):
-        parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
+    for name, flags in (("textures", ["--textures", "--skins"]), ("hdr", ["--hdr"]), ("backgrounds", ["--backgrounds"])):
+        parser.add_argument(*flags, dest=name, help=f"folder of {name}; without it they are painted")
     parser.add_argument("--sculpted", type=float, default=0.0, help="share of people drawn like untextured scans (default 0)")
     parser.add_argument("--plain", type=float, default=0.0, help="share of people drawn as by plain renderers (default 0)")
     parser.add_argument("--shape-sd", type=float, default=1.0, help="spread of the identity coefficients (default 1)")
     parser.add_argument("--canonical", type=float, default=0.0, help="see FaceOptions (default 0)")
     given = parser.parse_args()
-    names = ("size", "skins", "hdr", "backgrounds", "sculpted", "plain", "shape_sd", "canonical")
+    names = ("size", "textures", "hdr", "backgrounds", "sculpted", "plain", "shape_sd", "canonical")
     chosen = {name: getattr(given, name) for name in names}
     options = replace(FaceOptions(), **chosen)
     try:
-        check_materials("", given.skins, given.hdr, given.backgrounds)
+        check_materials("", options)
         write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
     except NeufaceError as error:
         parser.error(str(error))

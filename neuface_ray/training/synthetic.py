@@ -6,10 +6,11 @@ import os
 from dataclasses import asdict, dataclass
 
 from neuface_ray.pipeline.synthesize import SynthesizeConfig, run
+from neuface_ray.synthesis.materials import Materials
 
 
-@dataclass
-class SyntheticConfig:
+@dataclass(frozen=True)
+class SyntheticConfig(Materials):
     """Synthetic faces that a training makes for itself; equal settings give equal faces."""
 
     count: int = 0
@@ -26,12 +27,6 @@ class SyntheticConfig:
     """Frames of a video."""
     views: int = 3
     """Views of a video."""
-    skins: str | None = None
-    """Folder of skin textures in the head's UV space; null: painted skins."""
-    hdr: str | None = None
-    """Folder of environment maps; null: random lights."""
-    backgrounds: str | None = None
-    """Folder of photographs; null: painted backgrounds."""
 
 
 def make_faces(config: SyntheticConfig, head: str) -> str:

@@ -21,6 +21,7 @@ from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.weights import save_compact
 from neuface_ray.metrics.landmarks import source_landmarks
 from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.materials import Materials
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def head():
 @pytest.fixture(scope="module")
 def sitter(head):
     """A synthetic person with a resting face."""
-    return SyntheticSitter(Stage(head), second_setting(256, 1.0, 0.0, None, None, None), 3, 1, 1.0)
+    return SyntheticSitter(Stage(head), second_setting(256, 1.0, 0.0, Materials()), 3, 1, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_report_claims_and_exit_code(tmp_path, head, capsys):
         ({"identities": 0}, "nothing to evaluate"),
         ({"together": [10.0]}, "together"),
         ({"yaws": [50.0], "together": [50.0]}, "turn_deg"),
-        ({"skins": "/nowhere"}, "geometry.skins=/nowhere"),
+        ({"textures": "/nowhere"}, "geometry.textures=/nowhere"),
     ],
 )
 def test_wrong_usage_is_told(changed, told):

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import cv2
@@ -97,15 +98,15 @@ def test_what_the_picture_shows_is_at_the_landmarks(stage):
     assert redder >= 0.7 * len(faces)
 
 
-def test_folders_of_skins_light_and_backgrounds_are_used(stage, tmp_path):
-    for name, colour in (("skins", (40, 200, 40)), ("backgrounds", (200, 30, 30))):
+def test_folders_of_textures_light_and_backgrounds_are_used(stage, tmp_path):
+    for name, colour in (("textures", (40, 200, 40)), ("backgrounds", (200, 30, 30))):
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / "a.png"), np.full((32, 32, 3), colour, np.uint8))
-    options = FaceOptions(size=48, skins=str(tmp_path / "skins"), backgrounds=str(tmp_path / "backgrounds"))
+    options = FaceOptions(size=48, textures=str(tmp_path / "textures"), backgrounds=str(tmp_path / "backgrounds"))
     green = [make_face(stage, options, 0, 4 * i).image.reshape(-1, 3).mean(0) for i in range(8)]
     assert any(mean[1] > mean[0] + 15 for mean in green)
     with pytest.raises(DataError, match=r"no \.png"):
-        make_face(stage, FaceOptions(skins=str(tmp_path / "nothing")), 0, 0)
+        make_face(stage, FaceOptions(textures=str(tmp_path / "nothing")), 0, 0)
 
 
 def test_sculpted_people_have_one_colour_and_the_same_shapes(stage):
@@ -180,6 +181,19 @@ def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked
         write_shard(tmp_path, options, 2, 0, size=1)
     with pytest.raises(UsageError, match=r"canonical 0\.0, not 1\.0"):
         write_shard(tmp_path, replace(options, canonical=1.0), 1, 0, size=1)
+
+
+def test_a_shard_of_an_earlier_version_is_the_one_asked_for(stage, tmp_path):
+    options = FaceOptions(size=32)
+    path = write_shard(tmp_path, options, 1, 0, size=1)
+    about = json.loads((path / "about.json").read_text())
+    about["options"]["skins"] = about["options"].pop("textures")
+    (path / "about.json").write_text(json.dumps(about))
+    before = (path / "image.npy").stat().st_mtime_ns
+    write_shard(tmp_path, options, 1, 0, size=1)
+    assert (path / "image.npy").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="textures None, not '/other'"):
+        write_shard(tmp_path, replace(options, textures="/other"), 1, 0, size=1)
 
 
 def test_closed_eyes_hide_the_iris(stage):

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from neuface_ray.errors import DataError, UsageError
-from neuface_ray.synthesis.materials import check_materials, material_files, read_map
+from neuface_ray.synthesis.materials import Materials, check_materials, material_files, read_map
 
 
 def test_a_folder_that_holds_nothing_of_its_kind_is_refused_by_its_key(tmp_path):
     cv2.imwrite(str(tmp_path / "skin.png"), np.zeros((4, 4, 3), np.uint8))
-    check_materials("geometry", str(tmp_path), None, str(tmp_path))
+    check_materials("geometry", Materials(textures=str(tmp_path), backgrounds=str(tmp_path)))
     with pytest.raises(UsageError, match=r"^geometry\.hdr=.*no \.hdr file"):
-        check_materials("geometry", str(tmp_path), str(tmp_path), None)
-    with pytest.raises(UsageError, match=r"^skins=/nowhere"):
-        check_materials("", "/nowhere", None, None)
+        check_materials("geometry", Materials(textures=str(tmp_path), hdr=str(tmp_path)))
+    with pytest.raises(UsageError, match=r"^textures=/nowhere"):
+        check_materials("", Materials("/nowhere"))
 
 
 def test_files_are_found_below_and_in_order(tmp_path):

@@ -38,7 +38,7 @@ from neuface_ray.methods.registry import ANNOTATORS, Annotator, AnnotatorConfig,
 from neuface_ray.metrics.annotation import MM
 from neuface_ray.pipeline.parallel_map import call_all
 from neuface_ray.synthesis.draw import Stage
-from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.materials import Materials, check_materials
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ LONGEST = 15
 Row = dict[str, object]
 
 
-@dataclass
-class GlvdClaims:
+@dataclass(frozen=True)
+class GlvdClaims(Materials):
     """GLVD and its rivals on synthetic people with truth, and on real clips."""
 
     methods: list[str] = field(default_factory=lambda: ["lvd", "glvd", "encoder", "flame_fitting", "neuface"])
@@ -63,12 +63,6 @@ class GlvdClaims:
     """Largest resting yaw of a head; the views' angles come on top."""
     seed: int = 93_000
     """Seed of the people; not one that a network was trained on."""
-    skins: str | None = None
-    """Folder of skin textures that were not trained on; null paints skins."""
-    hdr: str | None = None
-    """Folder of environment maps that were not trained on; null invents lights."""
-    backgrounds: str | None = None
-    """Folder of photographs that were not trained on; null paints backgrounds."""
     picture_px: int = 256
     """Side of the pictures that are drawn, in which landmarks are then detected."""
     picture_scale: float = 1.7
@@ -126,8 +120,8 @@ def evaluate(config: EvaluateConfig) -> Findings:
     findings.facts = {
         **{f"weights of {name}": f"sha256 {value[:12]}" for name, value in hashes.items()},
         "head": head.id,
-        "people": f"{own.identities} with seed {own.seed}, {max(own.views)} views each; skins {own.skins}, hdr {own.hdr}, "
-        f"backgrounds {own.backgrounds}",
+        "people": f"{own.identities} with seed {own.seed}, {max(own.views)} views each; "
+        + ", ".join(f"{kind} {folder}" for kind, folder in own.materials().items()),
         "workers": own.workers,
         "seconds in all": round(time.monotonic() - started, 1),
     }
@@ -147,7 +141,7 @@ def _check(own: GlvdClaims) -> None:
         raise UsageError("glvd_claims.identities and glvd_claims.timed_frames are at least 1")
     if own.picture_scale <= own.media.crop_scale:
         raise UsageError("glvd_claims.picture_scale must be above glvd_claims.media.crop_scale")
-    check_materials("glvd_claims", own.skins, own.hdr, own.backgrounds)
+    check_materials("glvd_claims", own)
 
 
 def build_methods(own: GlvdClaims, head: HeadModel) -> dict[str, Annotator]:
@@ -202,7 +196,7 @@ class Bench:
     def draw(self, index: int, frames: int, views: int) -> Labelled:
         """The labelled clip of a person."""
         own = self.own
-        face = wide_faces(own.picture_px, own.picture_scale, own.yaw_deg, own.skins, own.hdr, own.backgrounds)
+        face = wide_faces(own.picture_px, own.picture_scale, own.yaw_deg, own)
         return make_labelled(self.stage, SequenceOptions(frames, views=views, face=face), self.own.seed, index, self.media)
 
     def person(self, index: int) -> Measured:

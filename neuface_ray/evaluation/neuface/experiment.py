@@ -34,7 +34,7 @@ from neuface_ray.methods.neuface.fit import NeufaceConfig
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.pipeline.parallel_map import call_all
 from neuface_ray.synthesis.draw import Stage
-from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.materials import Materials, check_materials
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 TRACED = ("truth", methods.ENCODER, methods.DIRECT, methods.FULL)
 
 
-@dataclass
-class NeufaceClaims:
+@dataclass(frozen=True)
+class NeufaceClaims(Materials):
     """NeuFace, direct fitting and the encoder on synthetic sequences with truth, and on real clips."""
 
     sequences: int = 10
@@ -59,12 +59,6 @@ class NeufaceClaims:
     """Largest resting yaw of a head; with the views' 30 degrees on top the detector still finds nearly all faces."""
     seed: int = 92_000
     """Seed of the sequences; not one that an encoder was trained on."""
-    skins: str | None = None
-    """Folder of skin textures in the head's UV space; null paints skins."""
-    hdr: str | None = None
-    """Folder of environment maps; null invents lights."""
-    backgrounds: str | None = None
-    """Folder of photographs behind the heads; null paints them."""
     picture_px: int = 256
     """Side of the pictures that are drawn, in which landmarks are then detected."""
     picture_scale: float = 1.7
@@ -170,15 +164,15 @@ def _check(own: NeufaceClaims) -> None:
         raise UsageError("neuface_claims.picture_scale must be above neuface_claims.media.crop_scale")
     if own.fps <= 0:
         raise UsageError(f"neuface_claims.fps={own.fps} must be positive")
-    check_materials("neuface_claims", own.skins, own.hdr, own.backgrounds)
+    check_materials("neuface_claims", own)
 
 
 def synthetic_sources(
     own: NeufaceClaims, head: str, media: MediaConfig, folder: Path
 ) -> tuple[list[Source], dict[str, object]]:
     """The sequences that the settings ask for, drawn or not, and what they are made of, for the report."""
-    looks = {"skins": own.skins, "hdr": own.hdr, "backgrounds": own.backgrounds}
-    face = labelled.wide_faces(own.picture_px, own.picture_scale, own.yaw_deg, **looks)
+    looks = own.materials()
+    face = labelled.wide_faces(own.picture_px, own.picture_scale, own.yaw_deg, own)
     options = SequenceOptions(own.frames, own.fps, own.views, face=face)
     name, about = labelled.store_name(options, own.seed, load_head(head), media, own.landmarks)
     store = folder / name
