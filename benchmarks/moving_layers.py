@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuface_ray.config import load
-from neuface_ray.evaluation import tables
-from neuface_ray.evaluation.neuface import criteria as rules
-from neuface_ray.evaluation.neuface import experiment as neuface
-from neuface_ray.evaluation.neuface import variants as methods
+from neuface_ray.evaluation.neuface.criteria import means, paired
+from neuface_ray.evaluation.neuface.experiment import draw_missing, run_variants, synthetic_sequences
+from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
+from neuface_ray.evaluation.neuface.variants import FULL, WHOLE, all_variants
 from neuface_ray.evaluation.run import EvaluateConfig
+from neuface_ray.evaluation.tables import Row, markdown
 from neuface_ray.methods.encoder.weights import load_encoder
-from neuface_ray.pipeline.parallel_map import call_all
+from neuface_ray.metrics.statistics import compare
 
 MEASURED = {
     "NME %": "nme",
@@ -39,36 +40,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/moving_layers"))
     parser.add_argument("--sequences", type=int, default=6)
     parser.add_argument("overrides", nargs="*", help="settings, such as neuface_claims.frames=24 neuface_claims.whole_lr=5e-5")
-    given = parser.parse_args(arguments)
-    counts = [f"neuface_claims.{name}={given.sequences}" for name in ("sequences", "whole_sequences")]
-    settings = ["evaluation=neuface_claims", f"output={given.out}", *counts, *given.overrides]
-    rows = fitted(load(EvaluateConfig, None, settings), given.out)
+    options = parser.parse_args(arguments)
+    counts = [f"neuface_claims.{name}={options.sequences}" for name in ("sequences", "whole_sequences")]
+    overrides = ["evaluation=neuface_claims", f"output={options.out}", *counts, *options.overrides]
+    config = load(EvaluateConfig, None, overrides)
+    rows = fit_both(config.neuface_claims, config.head, options.out)
     table = [line(rows, name, key) for name, key in MEASURED.items()]
-    print(tables.markdown(table))
-    speed = rules.means(rows, methods.FULL, methods.WHOLE, "face_frames_per_s")
+    print(markdown(table))
+    speed = means(rows, FULL, WHOLE, "face_frames_per_s")
     print(f"\nspeed, top over whole: {speed[0] / speed[1]:.1f} times")
-    (given.out / "moving_layers.json").write_text(json.dumps({"table": table, "rows": rows}, indent=1, default=float))
+    (options.out / "moving_layers.json").write_text(json.dumps({"table": table, "rows": rows}, indent=1, default=float))
 
 
-def fitted(config: EvaluateConfig, folder: Path) -> list[rules.Row]:
-    """The rows of both methods on every sequence; missing sequences are drawn first."""
-    own = config.neuface_claims
-    encoder = load_encoder(own.encoder.kind, own.encoder.path, "neuface_claims.encoder.path")
-    sources, _ = neuface.synthetic_sources(own, config.head, replace(own.media, crop_size=encoder.crop_size), folder)
-    wanted = [source for source in sources if not source.path.exists()]
-    call_all(neuface.make, wanted, [1.0] * len(wanted), own.workers, "sequences")
-    both = [m for m in methods.all_methods(own, encoder.stages[0]) if m.name in (methods.FULL, methods.WHOLE)]
-    jobs = [(source, method) for source in sources for method in both]
-    done = call_all(neuface.run_synthetic, jobs, [method.cost for _, method in jobs], own.workers, "fits", "passes")
-    return [row for one in done for row in one.rows]
+def fit_both(settings: NeufaceEvaluation, head: str, folder: Path) -> list[Row]:
+    """The rows of both variants on every sequence; missing sequences are drawn first."""
+    encoder = load_encoder(settings.encoder.kind, settings.encoder.path, "neuface_claims.encoder.path")
+    media = replace(settings.media, crop_size=encoder.crop_size)
+    sequences, _ = synthetic_sequences(settings, head, media, folder)
+    draw_missing(sequences, settings)
+    both = [variant for variant in all_variants(settings, encoder.stages[0]) if variant.name in (FULL, WHOLE)]
+    return [row for result in run_variants(sequences, both, settings) for row in result.rows]
 
 
-def line(rows: Sequence[rules.Row], name: str, key: str) -> rules.Row:
-    """One measure of both methods and their paired difference."""
-    top, whole = rules.means(rows, methods.FULL, methods.WHOLE, key)
-    lower = rules.compare(*rules.paired(rows, methods.FULL, methods.WHOLE, key))
-    interval = f"{lower.low:.3g} to {lower.high:.3g}"
-    return {"": name, "top": top, "whole": whole, "top - whole": lower.difference, "95 %": interval, "n": lower.n}
+def line(rows: Sequence[Row], name: str, key: str) -> Row:
+    """One measure of both variants and their paired difference."""
+    top, whole = means(rows, FULL, WHOLE, key)
+    difference = compare(*paired(rows, FULL, WHOLE, key))
+    interval = f"{difference.low:.3g} to {difference.high:.3g}"
+    return {"": name, "top": top, "whole": whole, "top - whole": difference.difference, "95 %": interval, "n": difference.n}
 
 
 if __name__ == "__main__":

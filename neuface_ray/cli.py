@@ -127,7 +127,7 @@ def synthesize(arguments: Arguments = None) -> int:
 
     exit codes: 0 all is there; 2 wrong usage or configuration; 1 the run failed; 130 interrupted, what was finished is kept.
     """
-    from neuface_ray.pipeline.synthesize import SynthesizeConfig
+    from neuface_ray.pipeline.synthesize import SynthesizeConfig, run
 
     def command() -> int:
         print(run(_configuration(SynthesizeConfig, synthesize, arguments)).table())

@@ -1,43 +1,29 @@
-"""Annotators under evaluation by name, with one file of weights for all that need an encoder."""
+"""Annotators under evaluation by name, alone or with all that annotating pictures takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from neuface_ray.errors import UsageError
-from neuface_ray.heads import HeadModel
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
+from neuface_ray.evaluation.settings import BaselineSettings
+from neuface_ray.heads import HeadModel, load_head
+from neuface_ray.media import MediaConfig
+from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
-from neuface_ray.methods.neuface.fit import NeufaceConfig
-from neuface_ray.methods.registry import Annotator, AnnotatorConfig, build_annotator
-
-CONTENDERS = ("encoder", "flame_fitting", "neuface")
+from neuface_ray.methods.registry import ANNOTATORS, Annotator, AnnotatorConfig, build_annotator
 
 
-@dataclass
-class ContenderSettings:
-    """Settings of the annotators under evaluation."""
-
-    weights: str | None = None
-    """File of the compact encoder, alone and in NeuFace; null takes the packaged one."""
-    device: str = "auto"
-    """Torch device; auto takes the GPU where one is visible."""
-    flame_fitting: DirectFitConfig = field(default_factory=DirectFitConfig)
-    """Direct parameter fitting."""
-    neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
-    """The NeuFace optimisation."""
-
-
-def build_contenders(names: Sequence[str], settings: ContenderSettings, head: HeadModel) -> dict[str, Annotator]:
-    """The annotators of these names on ``head``.
+def build_baselines(names: Sequence[str], settings: BaselineSettings, head: HeadModel) -> dict[str, Annotator]:
+    """Build the annotators of these names on ``head``.
 
     Raises:
         UsageError: no such annotator, or weights that are missing or do not match.
     """
-    unknown = [name for name in names if name not in CONTENDERS]
+    unknown = [name for name in names if name not in ANNOTATORS]
     if unknown:
-        raise UsageError(f"method {unknown[0]!r} does not exist; choose from {', '.join(CONTENDERS)}")
+        raise UsageError(f"method {unknown[0]!r} does not exist; choose from {', '.join(ANNOTATORS)}")
     encoder = EncoderConfig(path=settings.weights)
     config = AnnotatorConfig(
         device=settings.device,
@@ -46,3 +32,27 @@ def build_contenders(names: Sequence[str], settings: ContenderSettings, head: He
         neuface=NeufaceAnnotatorConfig(encoder, settings.neuface),
     )
     return {name: build_annotator(replace(config, name=name), head) for name in names}
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Annotators by name, and what finds faces for them: the head, the media options and an open detector."""
+
+    head: HeadModel
+    annotators: dict[str, Annotator]
+    media: MediaConfig
+    detector: FaceDetector
+
+
+@contextmanager
+def open_baselines(names: Sequence[str], settings: BaselineSettings, head: str, sized_by: str) -> Iterator[Baselines]:
+    """Open annotators and a face detector; close the detector at the end.
+
+    Args:
+        head: ``open_head`` or the path of a FLAME file. sized_by: the annotator whose crop size all crops have.
+    """
+    model = load_head(head)
+    annotators = build_baselines(names, settings, model)
+    media = MediaConfig(max_faces=1, crop_size=annotators[sized_by].crop_size)
+    with FaceDetector(media) as detector:
+        yield Baselines(model, annotators, media, detector)

@@ -1,4 +1,4 @@
-"""What an evaluation finds: tables, pictures, and claims that hold or do not."""
+"""What an evaluation measured: tables, pictures, and acceptance criteria that are met or not."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from neuface_ray.evaluation.tables import markdown
+from neuface_ray.evaluation.tables import Row, markdown
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A statement that the figures bear out or refute.
+class Criterion:
+    """An acceptance criterion and whether it is met.
 
     Args:
-        name: as in ``N1``. statement: what is claimed. passed: whether it holds. figures: the numbers it rests on, in a line.
+        name: as in ``N1``. statement: what must hold. passed: whether it holds. measured: the values it rests on, in a line.
     """
 
     name: str
     statement: str
     passed: bool
-    figures: str
+    measured: str
 
     @property
     def line(self) -> str:
-        return f"{self.name} {'PASS' if self.passed else 'FAIL'} {self.statement}: {self.figures}"
+        return f"{self.name} {'PASS' if self.passed else 'FAIL'} {self.statement}: {self.measured}"
 
 
 @dataclass
-class Findings:
-    """All that an evaluation found.
+class Report:
+    """The result of an evaluation.
 
     Args:
-        title: heading of the report. tables: rows by heading. claims: in order. pictures: file names beside the report.
+        title: heading of the report. tables: rows by heading. criteria: in order. pictures: file names beside the report.
         facts: what was evaluated with what (seeds, weights, sizes).
     """
 
     title: str
-    tables: dict[str, Sequence[dict[str, object]]] = field(default_factory=dict)
-    claims: list[Claim] = field(default_factory=list)
+    tables: dict[str, Sequence[Row]] = field(default_factory=dict)
+    criteria: list[Criterion] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        return all(claim.passed for claim in self.claims)
+        return all(criterion.passed for criterion in self.criteria)
 
     def markdown(self, digits: int = 3) -> str:
-        """The report: claims, tables, pictures, facts."""
-        parts = [f"# {self.title}", *(f"- {claim.line}" for claim in self.claims)]
+        """The report as text: criteria, tables, pictures, facts."""
+        parts = [f"# {self.title}", *(f"- {criterion.line}" for criterion in self.criteria)]
         for heading, rows in self.tables.items():
             parts += [f"\n## {heading}\n", markdown(list(rows), digits=digits)]
         parts += [f"\n![{name}]({name})" for name in self.pictures]
@@ -57,12 +57,12 @@ class Findings:
         return "\n".join(parts) + "\n"
 
     def write(self, folder: str | Path) -> Path:
-        """Writes ``report.md`` and ``report.json`` into ``folder``; returns the path of the first."""
+        """Write ``report.md`` and ``report.json`` into ``folder``; return the path of the first."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        data = {"title": self.title, "passed": self.passed, "claims": [asdict(claim) for claim in self.claims]}
+        data = {"title": self.title, "passed": self.passed, "criteria": [asdict(criterion) for criterion in self.criteria]}
         data |= {"tables": {name: list(rows) for name, rows in self.tables.items()}, "facts": self.facts}
         (folder / "report.json").write_text(json.dumps(data, indent=1, default=float))
-        report = folder / "report.md"
-        report.write_text(self.markdown())
-        return report
+        path = folder / "report.md"
+        path.write_text(self.markdown())
+        return path

@@ -1,6 +1,6 @@
-"""What the comparison of NeuFace runs on: synthetic videos with their truth, as a detector saw them, and real clips.
+"""Ground-truth clips: synthetic videos with their truth, as a detector sees them; and real clips, without truth.
 
-The synthetic pictures are drawn wide, then treated as the media room treats real ones: MediaPipe finds the face and its points,
+The synthetic pictures are drawn wide, then treated as real ones are: MediaPipe finds the face and its points,
 the crop is cut around them, and a frame in which nothing is found is invalid. The truth is kept for scoring alone.
 """
 
@@ -28,16 +28,16 @@ from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
 from neuface_ray.types import FaceClip, MeshSequence
 
-_FILED = ("segment", "seconds", "metrics", "provenance")
+_NOT_STORED = ("segment", "seconds", "metrics", "provenance")
 _MIN_FRAMES = 5
 
 
 @dataclass(frozen=True)
-class Labelled:
+class GroundTruthClip:
     """A clip and what is known of it.
 
     Args:
-        clip: as the media room would give it; the views of synthetic clips carry their cameras.
+        clip: as `media.prepare` would give it; the views of synthetic clips carry their cameras.
         truth: the sequence that made the pictures, in the clip's crops; None for real clips.
         points: float [F, V, 478, 2] true landmarks in pixels of the source images. visible: bool [F, V, 478].
     """
@@ -55,16 +55,16 @@ def uncalibrated(clip: FaceClip) -> FaceClip:
 
 
 def wide_faces(size: int, scale: float, yaw_deg: float, materials: Materials) -> FaceOptions:
-    """Faces for labelled videos: pictures of ``size`` pixels, ``scale`` wide so that a detector finds room around the face."""
-    calm = SequenceOptions().face
-    motion = replace(calm.motion, yaw_deg=yaw_deg)
-    return replace(calm, size=size, crop_scale=scale, motion=motion, **materials.materials())
+    """Options of faces in pictures of ``size`` pixels, ``scale`` wide so that a detector finds room around the face."""
+    face = SequenceOptions().face
+    motion = replace(face.motion, yaw_deg=yaw_deg)
+    return replace(face, size=size, crop_scale=scale, motion=motion, **materials.materials())
 
 
-def make_labelled(
+def make_ground_truth_clip(
     stage: Stage, options: SequenceOptions, seed: int, index: int, media: MediaConfig, landmarks: str = "detected"
-) -> Labelled:
-    """Draws a synthetic video and lets the landmark detector look at it.
+) -> GroundTruthClip:
+    """Draw a synthetic video and detect the landmarks in it.
 
     Args:
         options: of the drawing; ``options.face.crop_scale`` must leave room around the crops that ``media`` asks for.
@@ -72,8 +72,10 @@ def make_labelled(
     """
     drawn = make_sequence(stage, options, seed, index)
     points = _true_points(drawn, stage.head)
-    clip = _looked_at(drawn, points, media, landmarks)
-    return Labelled(clip, in_other_crops(drawn.truth, drawn.clip.crop_to_image, clip.crop_to_image), points, drawn.visible)
+    clip = _detected_clip(drawn, points, media, landmarks)
+    return GroundTruthClip(
+        clip, in_other_crops(drawn.truth, drawn.clip.crop_to_image, clip.crop_to_image), points, drawn.visible
+    )
 
 
 def _true_points(drawn: SyntheticSequence, head: HeadModel) -> np.ndarray:
@@ -84,7 +86,7 @@ def _true_points(drawn: SyntheticSequence, head: HeadModel) -> np.ndarray:
     return np.stack(flat).reshape(*grid, -1, 2)
 
 
-def _looked_at(drawn: SyntheticSequence, points: np.ndarray, media: MediaConfig, landmarks: str) -> FaceClip:
+def _detected_clip(drawn: SyntheticSequence, points: np.ndarray, media: MediaConfig, landmarks: str) -> FaceClip:
     """The drawn clip with new crops, landmarks and validity."""
     wide, (frames, views) = drawn.clip, drawn.clip.valid.shape
     size, side = media.crop_size, wide.crops.shape[-1]
@@ -120,7 +122,7 @@ def _looked_at(drawn: SyntheticSequence, points: np.ndarray, media: MediaConfig,
 def _fill(
     clip: FaceClip, frame: int, view: int, found: np.ndarray, picture: np.ndarray, to_image: np.ndarray, media: MediaConfig
 ) -> None:
-    """Enters landmarks (L, 2) in source pixels and the crop around them, cut from a picture that ``to_image`` places."""
+    """Enter landmarks (L, 2) in source pixels and the crop around them, cut from a picture that ``to_image`` places."""
     box = landmark_box(found)
     matrix = crop_to_image(box, media.crop_scale)
     crop = cut(picture, np.linalg.inv(to_image) @ matrix, media.crop_size)
@@ -154,31 +156,31 @@ def from_image(camera: np.ndarray, crop_to_image: np.ndarray) -> np.ndarray:
 def store_name(
     options: SequenceOptions, seed: int, head: HeadModel, media: MediaConfig, landmarks: str
 ) -> tuple[str, dict[str, object]]:
-    """Name of a folder of labelled clips, a hash of all that they depend on (the drawing's source files too), and that list."""
+    """Name a folder of clips by a hash of all that they depend on, the drawing's source files too; and list what that is."""
     package = Path(neuface_ray.__file__).parent
     drawing = [*(package / "synthesis").glob("*.py"), *(package / "geometry").glob("*.py")]
     sources = sorted([*drawing, package / "media" / "detect.py", package / "media" / "crop.py", Path(__file__)])
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     keys = ("detector", "fan_weights", "max_faces", "min_face_px", "crop_size", "crop_scale")
-    looked = {key: getattr(media, key) for key in keys} | {"landmarks": landmarks}
-    about = {"options": asdict(options), "seed": seed, "head": head.id, "looked": looked, "code": code}
+    detection = {key: getattr(media, key) for key in keys} | {"landmarks": landmarks}
+    about = {"options": asdict(options), "seed": seed, "head": head.id, "detection": detection, "code": code}
     return f"sequences-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]}", about
 
 
-def save(labelled: Labelled, path: Path) -> None:
-    """Writes a synthetic labelled clip as one ``.npz``, all or nothing; the segment is not stored."""
-    arrays = {"points": labelled.points, "visible": labelled.visible}
+def save(known: GroundTruthClip, path: Path) -> None:
+    """Write a synthetic clip and its truth as one ``.npz``, all or nothing; the segment is not stored."""
+    arrays = {"points": known.points, "visible": known.visible}
     for name in ("clip", "truth"):
-        record = getattr(labelled, name)
-        values = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _FILED}
+        record = getattr(known, name)
+        values = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _NOT_STORED}
         arrays |= {f"{name}.{key}": np.asarray(value) for key, value in values.items() if value is not None}
     partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     np.savez(partial, **arrays)
     partial.replace(path)
 
 
-def load(path: Path, options: SequenceOptions, seed: int, index: int) -> Labelled:
-    """Reads what `save` wrote for the video ``index`` of the set ``seed``."""
+def load(path: Path, options: SequenceOptions, seed: int, index: int) -> GroundTruthClip:
+    """Read what `save` wrote for the video ``index`` of the set ``seed``."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
 
@@ -189,11 +191,11 @@ def load(path: Path, options: SequenceOptions, seed: int, index: int) -> Labelle
     clip, truth = record("clip."), record("truth.")
     clip["source_hash"], truth["reasons"] = tuple(clip["source_hash"].tolist()), ()
     clip["segment"] = segment_of(options, seed, index)
-    return Labelled(FaceClip(**clip), MeshSequence(**truth), arrays["points"], arrays["visible"])
+    return GroundTruthClip(FaceClip(**clip), MeshSequence(**truth), arrays["points"], arrays["visible"])
 
 
-def real_clip(path: str, media: MediaConfig) -> Labelled:
-    """The largest face of the first segment of a real recording.
+def real_clip(path: str, media: MediaConfig) -> GroundTruthClip:
+    """Read the largest face of the first segment of a real recording.
 
     Raises:
         DataError: no face is seen on five frames of it. UsageError: the path does not exist.
@@ -202,4 +204,4 @@ def real_clip(path: str, media: MediaConfig) -> Labelled:
     clip = max(clips, key=lambda clip: clip.valid.any(1).sum())
     if clip.valid.any(1).sum() < _MIN_FRAMES:
         raise DataError(f"{path}: a face is seen on fewer than {_MIN_FRAMES} frames of its first segment", code="no_face")
-    return Labelled(clip)
+    return GroundTruthClip(clip)

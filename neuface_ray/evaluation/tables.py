@@ -1,17 +1,28 @@
-"""Tables of results, as Markdown to read and JSON to compute with."""
+"""Rows of results: choosing among them, and formatting them as Markdown."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-Row = Mapping[str, object]
+import numpy as np
+
+Row = dict[str, object]
+"""A line of a table, or one measurement: values by name."""
+
+
+def select(rows: Sequence[Row], **wanted: object) -> list[Row]:
+    """The rows that have the wanted values, as in ``select(rows, method="encoder")``; None stands for any."""
+    return [row for row in rows if all(value is None or row.get(name) == value for name, value in wanted.items())]
+
+
+def numbers(rows: Sequence[Row], name: str) -> np.ndarray:
+    """Float64 (n,) of the rows' values ``name``; NaN where a row has none."""
+    return np.array([row.get(name, np.nan) for row in rows], np.float64)
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None, digits: int = 3) -> str:
-    """A Markdown table of rows, one column for each key in order of appearance, numbers right-aligned.
+    """Format rows as a Markdown table, one column for each key in order of appearance, numbers right-aligned.
 
     Args:
         digits: significant digits of floats; NaN and None become a dash.
@@ -29,16 +40,6 @@ def markdown(rows: Sequence[Row], columns: Sequence[str] | None = None, digits: 
         "|" + "|".join("-" * (width + 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)) + "|"
     )
     return "\n".join([line(columns), rule, *(line(texts) for texts in cells)]) + "\n"
-
-
-def write(path: str | Path, rows: Sequence[Row], title: str, notes: str = "") -> tuple[Path, Path]:
-    """Writes ``path.md`` and ``path.json``; returns both paths. NaN becomes null in JSON."""
-    markdown_path, json_path = Path(f"{path}.md"), Path(f"{path}.json")
-    markdown_path.parent.mkdir(parents=True, exist_ok=True)
-    markdown_path.write_text(f"# {title}\n\n{markdown(rows)}" + (f"\n{notes.strip()}\n" if notes else ""), encoding="utf-8")
-    content = {"title": title, "notes": notes, "rows": [{key: _plain(value) for key, value in row.items()} for row in rows]}
-    json_path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return markdown_path, json_path
 
 
 def _cell(value: object, digits: int) -> str:

@@ -63,24 +63,24 @@ def test_surface_sample_lies_outside_near_the_nose(scan):
 
 
 def test_a_render_agrees_with_its_camera(scan):
-    shot = benchmark.take(scan, 30)
-    opencv = scan.vertices / 1000 @ shot.camera.world_to_camera[:3, :3].T + shot.camera.world_to_camera[:3, 3]
-    pixels = opencv @ shot.camera.intrinsics.T
+    render = benchmark.render_scan(scan, 30)
+    opencv = scan.vertices / 1000 @ render.camera.world_to_camera[:3, :3].T + render.camera.world_to_camera[:3, 3]
+    pixels = opencv @ render.camera.intrinsics.T
     pixels = pixels[:, :2] / pixels[:, 2:]
-    empty = benchmark.take(scan.moved(np.eye(3), np.array([5000.0, 0, 0])), 30)
-    rows, columns = np.nonzero((shot.image != empty.image).any(-1))
+    empty = benchmark.render_scan(scan.moved(np.eye(3), np.array([5000.0, 0, 0])), 30)
+    rows, columns = np.nonzero((render.image != empty.image).any(-1))
     assert columns.min() == pytest.approx(pixels[:, 0].min(), abs=2)
     assert columns.max() == pytest.approx(pixels[:, 0].max(), abs=2)
     assert rows.min() == pytest.approx(pixels[:, 1].min(), abs=2)
-    nose = shot.camera.world_to_camera[:3, :3] @ scan.landmarks[scans.NOSE_TIP]
+    nose = render.camera.world_to_camera[:3, :3] @ scan.landmarks[scans.NOSE_TIP]
     assert nose[0] > 0
 
 
 def test_truth_beats_the_mean_head_and_failures_are_counted(scan, truth, head):
     points = scans.surface_sample(scan, 500)
-    mean_head = benchmark.Prediction.of(head, head.template.numpy())
+    mean_head = benchmark.PredictedHead.of(head, head.template.numpy())
     reference = {"head": "a", "method": benchmark.MEAN_HEAD, "turn": "", **benchmark.score(scan, mean_head, points)}
-    known = {"head": "a", "method": "truth", **benchmark.score(scan, benchmark.Prediction.of(head, truth), points)}
+    known = {"head": "a", "method": "truth", **benchmark.score(scan, benchmark.PredictedHead.of(head, truth), points)}
     failed = {key: float("nan") if isinstance(value, float) else value for key, value in known.items()} | {"method": "failure"}
     rows = [reference, *(row | {"turn": turn} for turn in (0, 40) for row in (known, failed))]
     lines = {line["method"]: line for line in benchmark.table(rows)}
@@ -98,7 +98,7 @@ def test_truth_beats_the_mean_head_and_failures_are_counted(scan, truth, head):
 def test_alignment_in_two_stages_is_that_of_all_points(scan, head):
     """The scores equal those of the plain protocol, refined on all points from the landmarks."""
     points = scans.surface_sample(scan, 500)
-    mean_head = benchmark.Prediction.of(head, head.template.numpy())
+    mean_head = benchmark.PredictedHead.of(head, head.template.numpy())
     nose, seven = scan.landmarks[scans.NOSE_TIP], scan.landmarks[list(MEDIAPIPE_SEVEN)]
     whole = points[region_near(points, nose, 95)]
     got = benchmark.score(scan, mean_head, points)
@@ -110,7 +110,7 @@ def test_alignment_in_two_stages_is_that_of_all_points(scan, head):
 
 def test_size_counts_in_the_metric_score_only(scan, truth, head):
     points = scans.surface_sample(scan, 500)
-    larger = benchmark.score(scan, benchmark.Prediction.of(head, 1.1 * truth), points)
+    larger = benchmark.score(scan, benchmark.PredictedHead.of(head, 1.1 * truth), points)
     assert larger["similarity_whole_mean"] < 0.05
     assert larger["metric_whole_mean"] > 1
 

@@ -1,8 +1,6 @@
-import json
-
 import numpy as np
 
-from neuface_ray.evaluation.tables import markdown, write
+from neuface_ray.evaluation.tables import markdown, numbers, select
 
 ROWS = [{"method": "a|b", "nme": 1.23456, "n": 3}, {"method": "c", "nme": float("nan"), "n": np.int64(12), "note": "x"}]
 
@@ -26,8 +24,9 @@ def test_large_and_small_numbers():
     assert "1e+02" not in text
 
 
-def test_write(tmp_path):
-    page, data = write(tmp_path / "new" / "table", ROWS, "Title", "A note.")
-    assert page.read_text().startswith("# Title\n\n| method")
-    content = json.loads(data.read_text())
-    assert content["rows"][1] == {"method": "c", "nme": None, "n": 12, "note": "x"}
+def test_rows_are_chosen_by_their_values_and_missing_numbers_are_nan():
+    assert select(ROWS, method="c") == [ROWS[1]]
+    assert select(ROWS, method=None, n=3) == [ROWS[0]]
+    assert select(ROWS, note="y") == []
+    assert numbers(ROWS, "n").tolist() == [3, 12]
+    assert np.isnan(numbers(ROWS, "note of nobody")).all()

@@ -21,7 +21,7 @@ from torch import Tensor
 from jobs.evaluate import main as evaluate
 from neuface_ray.evaluation.glvd import criteria as glvd_rules
 from neuface_ray.evaluation.neuface import criteria as rules
-from neuface_ray.evaluation.report import Claim
+from neuface_ray.evaluation.report import Criterion
 from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.parameters import HeadParameters
@@ -280,11 +280,11 @@ def encoder_script_steps() -> Arrays:
     return found
 
 
-def figures_of(claims: Sequence[Claim]) -> Arrays:
-    """Whether each claim holds, and the numbers in its figures."""
-    found = {f"{claim.name} passed": np.int64(claim.passed) for claim in claims}
-    numbers = {c.name: [float(n) for n in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", c.figures)] for c in claims}
-    return found | {f"{name} figures": np.array(values) for name, values in numbers.items()}
+def measured_values(criteria: Sequence[Criterion]) -> Arrays:
+    """Whether each criterion holds, and the numbers in what was measured."""
+    found = {f"{criterion.name} passed": np.int64(criterion.passed) for criterion in criteria}
+    numbers = {c.name: [float(n) for n in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?", c.measured)] for c in criteria}
+    return found | {f"{name} measured": np.array(values) for name, values in numbers.items()}
 
 
 def neuface_criteria() -> Arrays:
@@ -293,8 +293,8 @@ def neuface_criteria() -> Arrays:
     bad = test_rules.rows([(rules.FULL, "nme", 5.2), (rules.FULL, "msi_v", 0.15), (rules.FULL, "lids_kept", 0.5)])
     found = {}
     for name, rows in (("good", good), ("bad", bad)):
-        claims = [*rules.paper_claims(rows), *rules.own_claims(rows, test_rules.STRENGTHS)]
-        found |= {f"{name} {key}": value for key, value in figures_of(claims).items()}
+        criteria = [*rules.paper_criteria(rows), *rules.added_criteria(rows, test_rules.STRENGTHS)]
+        found |= {f"{name} {key}": value for key, value in measured_values(criteria).items()}
     return found
 
 
@@ -306,13 +306,13 @@ def glvd_criteria() -> Arrays:
     for name, mean in (("good", 4.0), ("bad", 4.7)):
         rows = test_glvd_rules.rows_of(noisy(5.0, 0), noisy(mean, 1), [(3, noisy(3.9, 2)[:, 0]), (6, noisy(4.4, 3)[:, 0])])
         curve = np.array([100, 60, 30, 15, 10, 9, 8, 7.5, mean + 3])
-        claims = glvd_rules.claims(rows, {("glvd", 1): curve}, speed)
-        found |= {f"{name} {key}": value for key, value in figures_of(claims).items()}
+        criteria = glvd_rules.all_criteria(rows, {("glvd", 1): curve}, speed)
+        found |= {f"{name} {key}": value for key, value in measured_values(criteria).items()}
     return found
 
 
 def small_evaluation() -> Arrays:
-    """The compact encoder and direct fitting on three drawn faces, through the command: claims and tables of its report."""
+    """The compact encoder and direct fitting on three drawn faces, through the command: criteria and tables of its report."""
     with tempfile.TemporaryDirectory() as folder:
         settings = (
             "methods=[encoder,flame_fitting]",
@@ -323,7 +323,7 @@ def small_evaluation() -> Arrays:
         )
         evaluate(["evaluation=encoder", f"output={folder}", *(f"encoder.{one}" for one in settings)])
         report = json.loads((Path(folder) / "report.json").read_text())
-    found = {f"{claim['name']} passed": np.int64(claim["passed"]) for claim in report["claims"]}
+    found = {f"{criterion['name']} passed": np.int64(criterion["passed"]) for criterion in report["criteria"]}
     for number, lines in enumerate(report["tables"].values()):
         for line in lines:
             values = [value for value in line.values() if isinstance(value, int | float)]

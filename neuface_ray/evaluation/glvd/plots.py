@@ -1,4 +1,4 @@
-"""The pictures of GLVD's comparison: error against step, error against views, and a face's way from a cloud to a mesh."""
+"""Charts of GLVD's comparison: error against step and against views, and a face's course from a cloud to a mesh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from neuface_ray.evaluation.charts import save, subplots
-from neuface_ray.evaluation.glvd.criteria import SCORE, Row, mean_of, of
+from neuface_ray.evaluation.glvd.criteria import SCORE, mean_of
+from neuface_ray.evaluation.tables import Row, select
 from neuface_ray.geometry.mesh import unique_edges
 from neuface_ray.geometry.rays import WeakCamera, crop_to_pixels
 from neuface_ray.geometry.render import draw_mesh
@@ -18,7 +19,7 @@ from neuface_ray.methods.lvd.annotator import VertexDescent
 from neuface_ray.methods.lvd.network import apply_similarity
 from neuface_ray.types import FaceClip
 
-INK = {"lvd": "tab:red", "glvd": "tab:blue", "encoder": "tab:orange", "flame_fitting": "tab:green", "neuface": "tab:purple"}
+COLOURS = {"lvd": "tab:red", "glvd": "tab:blue", "encoder": "tab:orange", "flame_fitting": "tab:green", "neuface": "tab:purple"}
 STROKES = {1: "-", 3: "--", 6: ":"}
 SHOWN_STEPS, TILE = (0, 2, 4, 8), 320
 POINT, GUIDE = (94, 234, 212), (255, 176, 32)
@@ -29,7 +30,7 @@ def error_against_step(curves: dict[tuple[str, int], np.ndarray], folder: Path) 
     figure, axes = subplots(figsize=(7, 4))
     for (method, views), errors in curves.items():
         label = f"{method}, {views} view{'s' if views > 1 else ''}"
-        axes.semilogy(errors, STROKES.get(views, "-."), color=INK.get(method), label=label)
+        axes.semilogy(errors, STROKES.get(views, "-."), color=COLOURS.get(method), label=label)
     axes.set_xlabel("step t")
     axes.set_ylabel("vertex error of the face, not aligned, mm")
     axes.grid(alpha=0.3, which="both")
@@ -42,9 +43,9 @@ def error_against_views(rows: Sequence[Row], folder: Path) -> str:
     figure, axes = subplots(figsize=(6, 4))
     first = rows[0]["view"]
     for method in dict.fromkeys(str(row["method"]) for row in rows):
-        counts = sorted({int(row["views"]) for row in of(rows, method)})
-        errors = [mean_of(of(rows, method, count, first), SCORE) for count in counts]
-        axes.plot(counts, errors, "o-", color=INK.get(method), label=method)
+        counts = sorted({int(row["views"]) for row in select(rows, method=method)})
+        errors = [mean_of(select(rows, method=method, views=count, view=first), SCORE) for count in counts]
+        axes.plot(counts, errors, "o-", color=COLOURS.get(method), label=method)
     axes.set_xticks(sorted({int(row["views"]) for row in rows}))
     axes.set_xlabel("views")
     axes.set_ylabel("vertex error of the face, rigidly aligned, mm")
@@ -56,16 +57,16 @@ def error_against_views(rows: Sequence[Row], folder: Path) -> str:
 
 def descent_sheet(methods: Sequence[VertexDescent], clips: Sequence[FaceClip], folder: Path) -> str:
     """Clips of one view as rows: the crop, the vertices (and keypoints, amber) at some steps, and the mesh at the last."""
-    rows = [np.hstack(_way(method, clip)) for clip in clips for method in methods]
+    rows = [np.hstack(_descent_tiles(method, clip)) for clip in clips for method in methods]
     cv2.imwrite(str(folder / "descent.png"), np.vstack(rows)[..., ::-1])
     return "descent.png"
 
 
-def _way(method: VertexDescent, clip: FaceClip) -> list[np.ndarray]:
+def _descent_tiles(method: VertexDescent, clip: FaceClip) -> list[np.ndarray]:
     """Tiles uint8 [TILE, TILE, 3] of the first frame."""
     descent, to_view = method.watch(clip, 0, max(*SHOWN_STEPS, method.config.steps))
     image = cv2.resize(np.ascontiguousarray(clip.crops[0, 0].transpose(1, 2, 0)), (TILE, TILE), interpolation=cv2.INTER_CUBIC)
-    tiles = [_worded(image, method.name)]
+    tiles = [_captioned(image, method.name)]
     path = apply_similarity(to_view[0], descent.trajectory[:, 0]).cpu().numpy()
     guides = None
     if descent.keypoint_trajectory is not None:
@@ -82,10 +83,10 @@ def _way(method: VertexDescent, clip: FaceClip) -> list[np.ndarray]:
             cv2.circle(tile, tuple(int(v) for v in np.rint(point)), 1, POINT, -1, cv2.LINE_AA)
         for point in _pixels(guides[step]) if guides is not None else ():
             cv2.circle(tile, tuple(int(v) for v in np.rint(point)), 4, GUIDE, 1, cv2.LINE_AA)
-        tiles.append(_worded(tile, f"t = {step}"))
+        tiles.append(_captioned(tile, f"t = {step}"))
     camera = WeakCamera(np.array([1.0, 0.0, 0.0]), crop_to_pixels(TILE, TILE))
     mesh = draw_mesh(image, path[method.config.steps].astype(np.float64), method.head.faces.cpu().numpy(), camera)
-    return [*tiles, _worded(mesh, f"mesh, t = {method.config.steps}")]
+    return [*tiles, _captioned(mesh, f"mesh, t = {method.config.steps}")]
 
 
 def _pixels(points: np.ndarray) -> np.ndarray:
@@ -93,8 +94,8 @@ def _pixels(points: np.ndarray) -> np.ndarray:
     return (points[..., :2] * [1, -1] + 1) * TILE / 2 - 0.5
 
 
-def _worded(tile: np.ndarray, words: str) -> np.ndarray:
+def _captioned(tile: np.ndarray, text: str) -> np.ndarray:
     tile = tile.copy()
     for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(tile, words, (8, TILE - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
+        cv2.putText(tile, text, (8, TILE - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
     return tile

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from neuface_ray.evaluation.glvd.criteria import PAPER_FORM
 from neuface_ray.evaluation.glvd.scores import only_views
+from neuface_ray.evaluation.glvd.settings import GlvdEvaluation
+from neuface_ray.evaluation.tables import Row
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.encoder.annotator import NeufaceAnnotatorConfig
 from neuface_ray.methods.encoder.network import DecaEncoder
@@ -19,17 +20,12 @@ from neuface_ray.methods.neuface.fit import RELEASED_BATCH
 from neuface_ray.methods.registry import Annotator, AnnotatorConfig, build_annotator
 from neuface_ray.types import FaceClip
 
-if TYPE_CHECKING:
-    from neuface_ray.evaluation.glvd.experiment import GlvdClaims
-
 RELEASED_LR, RELEASED_PASSES = 2e-5, 100
 _IMAGES_AT_ONCE = 2
 
-Row = dict[str, object]
 
-
-def speed_rows(methods: dict[str, Annotator], clip: FaceClip, own: GlvdClaims, head: HeadModel) -> list[Row]:
-    """Seconds per face with one thread.
+def time_methods(methods: dict[str, Annotator], clip: FaceClip, settings: GlvdEvaluation, head: HeadModel) -> list[Row]:
+    """Measure seconds per face with one thread.
 
     Args:
         clip: calibrated, of at least three views, whose frames are annotated together as far as a method does so.
@@ -43,15 +39,15 @@ def speed_rows(methods: dict[str, Annotator], clip: FaceClip, own: GlvdClaims, h
     try:
         rows, front = [], only_views(clip, [0])
         for name, method in methods.items():
-            rows.append(_row(name, lambda m=method: m.annotate(front), clip.n_frames, "all frames in one call"))
+            rows.append(_timed(name, lambda m=method: m.annotate(front), clip.n_frames, "all frames in one call"))
         for name, method in methods.items():
             if isinstance(method, VertexDescent):
                 for views in ([0], [0, 1, 2]):
                     single = one_frame(only_views(clip, views), 0)
-                    about = f"one face alone, {len(views)} view{'s' if len(views) > 1 else ''}"
-                    rows.append(_row(f"{name}, alone, {len(views)} v", lambda m=method, c=single: m.annotate(c), 1, about))
+                    how = f"one face alone, {len(views)} view{'s' if len(views) > 1 else ''}"
+                    rows.append(_timed(f"{name}, alone, {len(views)} v", lambda m=method, c=single: m.annotate(c), 1, how))
         if "neuface" in methods:
-            rows += neuface_in_the_papers_form(own, front, head)
+            rows += time_papers_neuface(settings, front, head)
         return rows
     finally:
         torch.set_num_threads(threads)
@@ -66,31 +62,33 @@ def one_frame(clip: FaceClip, frame: int) -> FaceClip:
     return replace(clip, **fields)
 
 
-def neuface_in_the_papers_form(own: GlvdClaims, front: FaceClip, head: HeadModel) -> list[Row]:
-    """The whole network moves with the released settings: 100 passes, one identity, batches of 20 frames.
+def time_papers_neuface(settings: GlvdEvaluation, front: FaceClip, head: HeadModel) -> list[Row]:
+    """Time NeuFace in the paper's form: the whole network, released settings, 100 passes, one identity, batches of 20 frames.
 
     The paper moves DECA's ResNet-50 at 224 px. Its weights are not needed to know how long its passes take, so a network of
     that form with random weights is timed, without decoding and losses, which makes the figure a lower bound. The packaged
     encoder is timed in the same form beside it, with everything.
     """
     fit = replace(
-        own.neuface,
-        objective=replace(own.neuface.objective, fidelity="released"),
+        settings.neuface,
+        objective=replace(settings.neuface.objective, fidelity="released"),
         lr=RELEASED_LR,
         passes=RELEASED_PASSES,
         min_improvement=float("-inf"),
     )
-    config = AnnotatorConfig(name="neuface", device=own.device, neuface=NeufaceAnnotatorConfig(own.encoder, fit))
+    config = AnnotatorConfig(name="neuface", device=settings.device, neuface=NeufaceAnnotatorConfig(settings.encoder, fit))
     encoder = build_annotator(config, head).encoder
     whole = replace(config, neuface=replace(config.neuface, fit=replace(fit, moves_from=encoder.stages[0])))
     annotator = build_annotator(whole, head)
-    ours = _row("neuface, packaged encoder whole", lambda: annotator.annotate(front), front.n_frames, "100 passes", warm=False)
+    packaged = _timed(
+        "neuface, packaged encoder whole", lambda: annotator.annotate(front), front.n_frames, "100 passes", warm=False
+    )
     network = DecaEncoder().to(annotator.device).eval()
     adam = torch.optim.Adam(network.move_from(network.stages[0]), lr=RELEASED_LR)
     crops = torch.rand(_IMAGES_AT_ONCE, 3, network.crop_size, network.crop_size, device=annotator.device)
-    one_pass = _row("", lambda: _pass(network, crops, adam), _IMAGES_AT_ONCE, "")["seconds_per_face"]
-    about = f"{RELEASED_PASSES} passes through ResNet-50 at {network.crop_size} px, batches of {RELEASED_BATCH}; a lower bound"
-    return [ours, {"method": PAPER_FORM, "faces": 1, "seconds_per_face": RELEASED_PASSES * one_pass, "how": about}]
+    one_pass = _timed("", lambda: _pass(network, crops, adam), _IMAGES_AT_ONCE, "")["seconds_per_face"]
+    how = f"{RELEASED_PASSES} passes through ResNet-50 at {network.crop_size} px, batches of {RELEASED_BATCH}; a lower bound"
+    return [packaged, {"method": PAPER_FORM, "faces": 1, "seconds_per_face": RELEASED_PASSES * one_pass, "how": how}]
 
 
 def _pass(network: DecaEncoder, crops: torch.Tensor, adam: torch.optim.Optimizer) -> None:
@@ -99,7 +97,7 @@ def _pass(network: DecaEncoder, crops: torch.Tensor, adam: torch.optim.Optimizer
     adam.step()
 
 
-def _row(name: str, call: Callable[[], object], faces: int, how: str, warm: bool = True) -> Row:
+def _timed(name: str, call: Callable[[], object], faces: int, how: str, warm: bool = True) -> Row:
     if warm:
         call()
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The pictures of NeuFace's comparison."""
+"""Charts of NeuFace's comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from neuface_ray.evaluation.charts import save, subplots
-from neuface_ray.evaluation.neuface.criteria import Row, column
+from neuface_ray.evaluation.neuface.criteria import by_sequence
 from neuface_ray.evaluation.neuface.variants import (
     DIRECT,
     ENCODER,
@@ -23,18 +23,19 @@ from neuface_ray.evaluation.neuface.variants import (
     low_pass_name,
 )
 from neuface_ray.evaluation.synthetic_clips import uncalibrated
+from neuface_ray.evaluation.tables import Row, select
 from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.metrics.annotation import nan_mean
 from neuface_ray.types import FaceClip
 
 Trace = dict[str, np.ndarray]
-INK = {"truth": "0.1", ENCODER: "tab:orange", DIRECT: "tab:green", FULL: "tab:blue"}
+COLOURS = {"truth": "0.1", ENCODER: "tab:orange", DIRECT: "tab:green", FULL: "tab:blue"}
 COMPARED = (ENCODER, DIRECT, POINTS, VIEW, TEMPORAL, FULL)
 
 
 def _mean(rows: Sequence[Row], method: str, name: str) -> float:
-    return float(nan_mean(np.array(list(column(rows, method, name).values()))))
+    return float(nan_mean(np.array(list(by_sequence(rows, method, name).values()))))
 
 
 def cvd_per_view(rows: Sequence[Row], views: Sequence[str], folder: Path) -> str:
@@ -42,7 +43,7 @@ def cvd_per_view(rows: Sequence[Row], views: Sequence[str], folder: Path) -> str
     figure, axes = subplots(figsize=(8, 3.5))
     width = 0.8 / len(COMPARED)
     for number, method in enumerate(COMPARED):
-        values = np.array([row["cvd_views"] for row in rows if row["method"] == method])
+        values = np.array([row["cvd_views"] for row in select(rows, method=method)])
         axes.bar(np.arange(len(views)) + width * number - 0.4, nan_mean(values, 0), width, label=method, align="edge")
     axes.set_xticks(np.arange(len(views)), views)
     axes.set_ylabel("CVD, L1, mm")
@@ -55,7 +56,7 @@ def motion_traces(traces: dict[str, Trace], fps: float, title: str, folder: Path
     figure, axes = subplots(3, 1, figsize=(8, 6.5), sharex=True)
     for name, values in traces.items():
         for axis, key in zip(axes, ("lips", "lids", "yaw"), strict=True):
-            axis.plot(np.arange(len(values[key])) / fps, values[key], label=name, color=INK.get(name), lw=1.4)
+            axis.plot(np.arange(len(values[key])) / fps, values[key], label=name, color=COLOURS.get(name), lw=1.4)
     for axis, label in zip(axes, ("mouth opening, mm", "lid opening, mm", "yaw, degrees"), strict=True):
         axis.set_ylabel(label)
     axes[0].set_title(title, fontsize=9)
@@ -73,10 +74,10 @@ def error_against_time(rows: Sequence[Row], passes: Sequence[int], steps: Sequen
     for axis, name in zip(axes, ("nme", "nme_true", "mpve_rigid"), strict=True):
         for method, members in ((FULL, names[0]), (DIRECT, names[1])):
             points = [(_mean(rows, one, "seconds"), _mean(rows, one, name)) for one in members]
-            axis.plot(*np.array(points).reshape(-1, 2).T, "o-", label=method, color=INK[method])
+            axis.plot(*np.array(points).reshape(-1, 2).T, "o-", label=method, color=COLOURS[method])
         for method, marker in ((ENCODER, "s"), (WHOLE, "^")):
             if _mean(rows, method, name) == _mean(rows, method, name):
-                colour = INK.get(method, "tab:purple")
+                colour = COLOURS.get(method, "tab:purple")
                 axis.plot(_mean(rows, method, "seconds"), _mean(rows, method, name), marker, label=method, color=colour)
         axis.set_xscale("log")
         axis.set_xlabel("seconds a sequence, one thread")
@@ -90,9 +91,11 @@ def stability_against_error(rows: Sequence[Row], strengths: Sequence[float], fol
     figure, axes = subplots(figsize=(6, 4))
     family = [ENCODER, *(low_pass_name(strength) for strength in sorted(strengths))]
     points = np.array([(_mean(rows, name, "msi_v"), _mean(rows, name, "mpve_rigid")) for name in family])
-    axes.plot(*points.T, "o-", color=INK[ENCODER], label="encoder, low-pass 0 to " + f"{max(strengths, default=0):g} frames")
+    axes.plot(
+        *points.T, "o-", color=COLOURS[ENCODER], label="encoder, low-pass 0 to " + f"{max(strengths, default=0):g} frames"
+    )
     for method in (DIRECT, POINTS, TEMPORAL, FULL):
-        axes.plot(_mean(rows, method, "msi_v"), _mean(rows, method, "mpve_rigid"), "D", label=method, color=INK.get(method))
+        axes.plot(_mean(rows, method, "msi_v"), _mean(rows, method, "mpve_rigid"), "D", label=method, color=COLOURS.get(method))
     axes.axvline(_mean(rows, "truth", "msi_v"), color="0.6", ls=":", label="truth")
     axes.set_xscale("log")
     axes.set_xlabel("MSI3D of the face, frame⁴ / mm²")
@@ -104,10 +107,10 @@ def stability_against_error(rows: Sequence[Row], strengths: Sequence[float], fol
 def gradient_of_landmark_loss(annotator: EncoderAnnotator, clip: FaceClip, frame: int) -> np.ndarray:
     """Magnitude (V, H, W) of the gradient of one frame's landmark loss by the pictures, through the encoder (Fig. 3)."""
     head = annotator.head
-    seen = Observations.of(uncalibrated(clip), head, annotator.device).of_frames(range(frame, frame + 1))
+    observations = Observations.of(uncalibrated(clip), head, annotator.device).of_frames(range(frame, frame + 1))
     images = (annotator.crops(clip)[frame].to(annotator.device).float() / 255).requires_grad_(True)
     parameters = annotator.encoder(images).unflatten(1, len(images))
-    terms = Objective(head, seen, ObjectiveConfig(temporal=0, smoothness=0, view=0)).terms(parameters)
+    terms = Objective(head, observations, ObjectiveConfig(temporal=0, smoothness=0, view=0)).terms(parameters)
     return torch.autograd.grad(terms["landmark"], images)[0].norm(dim=1).cpu().numpy()
 
 

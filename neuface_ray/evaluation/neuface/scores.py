@@ -1,4 +1,4 @@
-"""One method's answer for one clip, measured: against what it was given and, where there is truth, against that."""
+"""Measurements of one sequence on one clip: against the landmarks it was fitted to and, where there is truth, against that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuface_ray.evaluation.synthetic_clips import Labelled
+from neuface_ray.evaluation.synthetic_clips import GroundTruthClip
 from neuface_ray.geometry.rotations import yaw_pitch_roll_deg
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.sequence_meshes import SequenceMeshes, build_meshes, head_camera
@@ -22,8 +22,8 @@ ALIGNMENTS = ("root", "rigid", "similarity")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A sequence turned into what is measured, shapes [F, V, ...].
+class SequenceGeometry:
+    """What is measured of a sequence, shapes [F, V, ...].
 
     Args:
         points: landmarks in source pixels. face: vertices of the face in source pixels. meshes: in metres.
@@ -39,27 +39,27 @@ class Answer:
     yaw: np.ndarray
 
 
-def answer(labelled: Labelled, sequence: MeshSequence, head: HeadModel) -> Answer:
-    """What a sequence says about the clip, in the clip's images."""
-    clip, made = labelled.clip, build_meshes(sequence, head)
+def build_geometry(known: GroundTruthClip, sequence: MeshSequence, head: HeadModel) -> SequenceGeometry:
+    """Build what is measured of a sequence, in the images of its clip."""
+    clip, meshes = known.clip, build_meshes(sequence, head)
     scheme, face = clip.landmark_scheme, head.regions["face"].numpy()
-    posed = torch.from_numpy(made.posed)
+    posed = torch.from_numpy(meshes.posed)
     pose = None if sequence.vertices is not None else torch.from_numpy(sequence.pose)
     landmarks = head.landmarks(posed, scheme, pose=pose).numpy()
     grid = posed.shape[:2]
     on_image = np.empty((*grid, landmarks.shape[2] + len(face), 2))
     for f, v in np.ndindex(grid):
-        both = np.concatenate([landmarks[f, v], made.posed[f, v][face]])
+        both = np.concatenate([landmarks[f, v], meshes.posed[f, v][face]])
         on_image[f, v] = head_camera(clip, sequence, f, v).project(both.astype(np.float64))
-    unposed = head.landmarks(torch.from_numpy(made.canonical), "mediapipe478").numpy()
-    return Answer(
-        made,
+    unposed = head.landmarks(torch.from_numpy(meshes.canonical), "mediapipe478").numpy()
+    return SequenceGeometry(
+        meshes,
         on_image[:, :, : landmarks.shape[2]],
         on_image[:, :, landmarks.shape[2] :],
-        landmarks[:, :, head.embedding(scheme).valid.numpy()] - made.root[..., None, :],
+        landmarks[:, :, head.embedding(scheme).valid.numpy()] - meshes.root[..., None, :],
         aperture(unposed, LIDS),
         aperture(unposed, LIPS),
-        yaw_pitch_roll_deg(torch.from_numpy(made.rotation.astype(np.float64)))[..., 0].numpy(),
+        yaw_pitch_roll_deg(torch.from_numpy(meshes.rotation.astype(np.float64)))[..., 0].numpy(),
     )
 
 
@@ -70,22 +70,26 @@ def aperture(landmarks: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.nd
 
 
 def score(
-    labelled: Labelled, sequence: MeshSequence, head: HeadModel, truth: Answer | None, withheld: np.ndarray | None = None
+    known: GroundTruthClip,
+    sequence: MeshSequence,
+    head: HeadModel,
+    truth: SequenceGeometry | None,
+    withheld: np.ndarray | None = None,
 ) -> dict[str, object]:
-    """All measurements of one answer.
+    """Measure all of one sequence.
 
     Args:
-        truth: `answer` of ``labelled.truth``, None for real clips.
+        truth: `build_geometry` of ``known.truth``, None for real clips.
         withheld: bool (L,), landmarks that are scored on their own, whether or not a fit was given them.
 
     Returns:
         Numbers by name; NaN where nothing can be measured. ``nme`` is against the landmarks given, ``nme_true`` against true
         visible ones, in percent of the outer eye corners' distance; ``nme_box`` in percent of the landmark box.
     """
-    clip, said = labelled.clip, answer(labelled, sequence, head)
+    clip, found = known.clip, build_geometry(known, sequence, head)
     valid = clip.valid & sequence.valid
     seconds = sequence.seconds.get("fit", np.nan)
-    row = _agreement(said, valid, head) | _against_given(labelled, said, valid, head, withheld)
+    row = _agreement(found, valid, head) | _against_landmarks(known, found, valid, head, withheld)
     row |= {
         "identity_norm": float(np.sqrt((sequence.shape[valid].astype(np.float64) ** 2).mean())) if valid.any() else np.nan,
         "seconds": seconds,
@@ -94,18 +98,18 @@ def score(
         "diverged": int("diverged" in sequence.reasons),
     }
     if truth is not None:
-        row |= _against_truth(labelled, said, truth, valid, head, withheld)
+        row |= _against_truth(known, found, truth, valid, head, withheld)
     return row
 
 
-def _agreement(said: Answer, valid: np.ndarray, head: HeadModel) -> dict[str, object]:
+def _agreement(found: SequenceGeometry, valid: np.ndarray, head: HeadModel) -> dict[str, object]:
     """Stability along time and agreement between views."""
     face = head.regions["face"].numpy()
-    centred = said.meshes.posed[:, :, face] - said.meshes.root[..., None, :]
+    centred = found.meshes.posed[:, :, face] - found.meshes.root[..., None, :]
     views = range(valid.shape[1])
-    static = [metrics.msi3d(said.static[:, v], valid[:, v]) for v in views]
+    static = [metrics.msi3d(found.static[:, v], valid[:, v]) for v in views]
     dense = [metrics.msi3d(centred[:, v], valid[:, v]) for v in views]
-    crossing = [metrics.cvd(said.meshes.canonical[:, :, face], valid, norm) for norm in (1, 2)]
+    crossing = [metrics.cvd(found.meshes.canonical[:, :, face], valid, norm) for norm in (1, 2)]
     return {
         "msi_l": float(metrics.nan_mean([one.msi for one in static])),
         "msi_v": float(metrics.nan_mean([one.msi for one in dense])),
@@ -114,7 +118,7 @@ def _agreement(said: Answer, valid: np.ndarray, head: HeadModel) -> dict[str, ob
         "cvd": crossing[0].mean,
         "cvd_l2": crossing[1].mean,
         "cvd_views": crossing[0].per_view.tolist(),
-        "jitter_px": jitter(said.face, valid),
+        "jitter_px": jitter(found.face, valid),
     }
 
 
@@ -130,71 +134,76 @@ def mean_nme(predicted: np.ndarray, reference: np.ndarray, normaliser: np.ndarra
     return float(metrics.nan_mean(metrics.nme(predicted, reference, normaliser, used)))
 
 
-def _against_given(
-    labelled: Labelled, said: Answer, valid: np.ndarray, head: HeadModel, withheld: np.ndarray | None
+def _against_landmarks(
+    known: GroundTruthClip, found: SequenceGeometry, valid: np.ndarray, head: HeadModel, withheld: np.ndarray | None
 ) -> dict[str, object]:
-    clip, reference = labelled.clip, source_landmarks(labelled.clip)
+    clip, reference = known.clip, source_landmarks(known.clip)
     embedded = head.embedding(clip.landmark_scheme).valid.numpy()
     used = embedded & (clip.landmark_confidence > 0) & valid[..., None]
     eyes = metrics.eye_distance(reference, clip.landmark_scheme)
     row = {
-        "nme": mean_nme(said.points, reference, eyes, used),
-        "nme_box": mean_nme(said.points, reference, metrics.box_size(reference, embedded), used),
+        "nme": mean_nme(found.points, reference, eyes, used),
+        "nme_box": mean_nme(found.points, reference, metrics.box_size(reference, embedded), used),
     }
     if withheld is not None:
-        row["nme_withheld"] = mean_nme(said.points, reference, eyes, used & withheld)
+        row["nme_withheld"] = mean_nme(found.points, reference, eyes, used & withheld)
     return row
 
 
 def _against_truth(
-    labelled: Labelled, said: Answer, truth: Answer, valid: np.ndarray, head: HeadModel, withheld: np.ndarray | None
+    known: GroundTruthClip,
+    found: SequenceGeometry,
+    truth: SequenceGeometry,
+    valid: np.ndarray,
+    head: HeadModel,
+    withheld: np.ndarray | None,
 ) -> dict[str, object]:
-    scheme, face = labelled.clip.landmark_scheme, head.regions["face"].numpy()
-    used = head.embedding(scheme).valid.numpy() & labelled.visible & valid[..., None]
-    eyes = metrics.eye_distance(labelled.points, scheme)
-    row: dict[str, object] = {"nme_true": mean_nme(said.points, labelled.points, eyes, used)}
+    scheme, face = known.clip.landmark_scheme, head.regions["face"].numpy()
+    used = head.embedding(scheme).valid.numpy() & known.visible & valid[..., None]
+    eyes = metrics.eye_distance(known.points, scheme)
+    row: dict[str, object] = {"nme_true": mean_nme(found.points, known.points, eyes, used)}
     if withheld is not None:
-        row["nme_true_withheld"] = mean_nme(said.points, labelled.points, eyes, used & withheld)
-    mine, true = said.meshes.posed[valid][:, face], truth.meshes.posed[valid][:, face]
-    roots = said.meshes.root[valid], truth.meshes.root[valid]
+        row["nme_true_withheld"] = mean_nme(found.points, known.points, eyes, used & withheld)
+    predicted, true = found.meshes.posed[valid][:, face], truth.meshes.posed[valid][:, face]
+    roots = found.meshes.root[valid], truth.meshes.root[valid]
     for alignment in ALIGNMENTS:
-        error = metrics.mpve(mine, true, alignment, roots=roots if alignment == "root" else None)
+        error = metrics.mpve(predicted, true, alignment, roots=roots if alignment == "root" else None)
         row[f"mpve_{alignment}"] = float(metrics.nan_mean(error))
     for name in ("lids", "lips"):
-        kept, gain = amplitude(getattr(said, name), getattr(truth, name), valid)
-        row |= {f"{name}_kept": kept, f"{name}_gain": gain}
-    row["yaw_error_deg"] = float(metrics.nan_mean(np.abs(said.yaw - truth.yaw)[valid]))
+        share, slope = amplitude(getattr(found, name), getattr(truth, name), valid)
+        row |= {f"{name}_kept": share, f"{name}_gain": slope}
+    row["yaw_error_deg"] = float(metrics.nan_mean(np.abs(found.yaw - truth.yaw)[valid]))
     return row
 
 
-def score_given(labelled: Labelled, head: HeadModel) -> dict[str, object]:
+def score_landmarks(known: GroundTruthClip, head: HeadModel) -> dict[str, object]:
     """How good the landmarks given are: their NME to the true visible ones, and how much of the movement they show.
 
     Apertures are measured in the image here, so that this is what a fit to landmarks can see of a blink.
     """
-    scheme, given, valid = labelled.clip.landmark_scheme, source_landmarks(labelled.clip), labelled.clip.valid
-    used = head.embedding(scheme).valid.numpy() & labelled.visible & valid[..., None]
-    row: dict[str, object] = {"nme_true": mean_nme(given, labelled.points, metrics.eye_distance(labelled.points, scheme), used)}
+    scheme, detected, valid = known.clip.landmark_scheme, source_landmarks(known.clip), known.clip.valid
+    used = head.embedding(scheme).valid.numpy() & known.visible & valid[..., None]
+    row: dict[str, object] = {"nme_true": mean_nme(detected, known.points, metrics.eye_distance(known.points, scheme), used)}
     if scheme == "mediapipe478":
         for name, pairs in (("lids", LIDS), ("lips", LIPS)):
-            kept, gain = amplitude(aperture(given, pairs) / MM, aperture(labelled.points, pairs) / MM, valid)
-            row |= {f"{name}_kept": kept, f"{name}_gain": gain}
+            share, slope = amplitude(aperture(detected, pairs) / MM, aperture(known.points, pairs) / MM, valid)
+            row |= {f"{name}_kept": share, f"{name}_gain": slope}
     return row
 
 
-def amplitude(mine: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+def amplitude(found: np.ndarray, true: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
     """How much of a movement is kept.
 
     Args:
-        mine, true: [F, V] in mm or pixels. valid: bool [F, V].
+        found, true: [F, V] in mm or pixels. valid: bool [F, V].
 
     Returns:
-        The ratio of the standard deviations along time, pooled over views, and the slope of the regression of ``mine`` on
+        The ratio of the standard deviations along time, pooled over views, and the slope of the regression of ``found`` on
         ``true``, which noise cannot raise; NaN where the truth moves by less than 0.5 (standard deviation).
     """
     share = np.where(valid, 1.0, 0.0)
     count = np.maximum(share.sum(0), 1)
-    a, b = (np.where(valid, value - (share * value).sum(0) / count, 0.0) for value in (mine, true))
+    a, b = (np.where(valid, value - (share * value).sum(0) / count, 0.0) for value in (found, true))
     power = (b**2).sum()
     if power < STILL**2 * max(share.sum(), 1):
         return float("nan"), float("nan")

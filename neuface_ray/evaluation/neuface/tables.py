@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuface_ray.evaluation.neuface.criteria import EQUAL_STABILITY, Row, at_equal_stability, better, column
+from neuface_ray.evaluation.neuface.criteria import EQUAL_STABILITY, at_equal_stability, by_sequence, compare_methods
+from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
 from neuface_ray.evaluation.neuface.variants import (
     APART,
     CALIBRATED,
@@ -21,10 +21,8 @@ from neuface_ray.evaluation.neuface.variants import (
     curve_name,
     low_pass_name,
 )
+from neuface_ray.evaluation.tables import Row
 from neuface_ray.metrics.annotation import nan_mean
-
-if TYPE_CHECKING:
-    from neuface_ray.evaluation.neuface.experiment import NeufaceClaims
 
 PAPER = {"MSI_L": "msi_l", "MSI_V": "msi_v", "CVD mm": "cvd", "CVD L2 mm": "cvd_l2", "NME %": "nme"}
 ABLATION = {"CVD mm": "cvd", "MSI_L": "msi_l", "MSI_V": "msi_v", "NME %": "nme", "NME true %": "nme_true"}
@@ -66,14 +64,15 @@ REAL |= {
 }
 
 
-def tables(rows: Sequence[Row], real: Sequence[Row], own: NeufaceClaims) -> dict[str, list[Row]]:
-    """All tables by heading; means over sequences, MSI in frame^4 / mm^2."""
-    strengths = sorted(own.low_pass)
+def make_tables(rows: Sequence[Row], real: Sequence[Row], settings: NeufaceEvaluation) -> dict[str, list[Row]]:
+    """Make all tables by heading; means over sequences, MSI in frame^4 / mm^2."""
+    strengths = sorted(settings.low_pass)
     fits = (ENCODER, APART, DIRECT, CALIBRATED, POINTS, VIEW, TEMPORAL, FULL)
     filtered = [*rows, *at_equal_stability(rows, strengths)]
     family = [ENCODER, *map(low_pass_name, strengths), EQUAL_STABILITY, FULL]
-    curve = [curve_name(FULL, n) for n in sorted(own.curve_passes)] + [curve_name(DIRECT, n) for n in sorted(own.curve_steps)]
-    some = _common(rows, [WHOLE])
+    curve = [curve_name(FULL, count) for count in sorted(settings.curve_passes)]
+    curve += [curve_name(DIRECT, count) for count in sorted(settings.curve_steps)]
+    both = _common(rows, [WHOLE])
     result = {
         "Table 2: methods": table(rows, ("truth", ENCODER, APART, DIRECT, CALIBRATED, FULL), PAPER),
         "Table S1: terms of the objective": table(rows, (POINTS, VIEW, TEMPORAL, FULL), ABLATION),
@@ -84,16 +83,16 @@ def tables(rows: Sequence[Row], real: Sequence[Row], own: NeufaceClaims) -> dict
             rows, (ENCODER, f"{DIRECT}, fifth left out", f"{FULL}, fifth left out"), WITHHELD
         ),
         "Paired differences (first - second; MSI: second - first; negative is better)": [
-            line for rival in (ENCODER, DIRECT) for line in differences(rows, FULL, rival)
+            line for baseline in (ENCODER, DIRECT) for line in differences(rows, FULL, baseline)
         ],
         "Speed, one thread": table(rows, fits, COST),
         "Error against time": table(_common(rows, curve), [ENCODER, *curve], COST),
-        "The top alone and the whole network": table(some, (FULL, WHOLE), {**PAPER, **TRUTH, **COST}),
-        "The top alone against the whole network, paired": differences(some, FULL, WHOLE),
+        "The top alone and the whole network": table(both, (FULL, WHOLE), {**PAPER, **TRUTH, **COST}),
+        "The top alone against the whole network, paired": differences(both, FULL, WHOLE),
     }
     if real:
         result["Real clips"] = real_table(real)
-        result["Real clips, means"] = table(real, [m for m in (*fits, *family) if column(real, m, "nme")], REAL)
+        result["Real clips, means"] = table(real, [m for m in (*fits, *family) if by_sequence(real, m, "nme")], REAL)
     return {heading: lines for heading, lines in result.items() if lines}
 
 
@@ -101,8 +100,8 @@ def table(rows: Sequence[Row], chosen: Sequence[str], columns: dict[str, str]) -
     """A line for each method: means over sequences, and over how many."""
     lines: list[Row] = []
     for method in dict.fromkeys(chosen):
-        values = {heading: np.array(list(column(rows, method, name).values())) for heading, name in columns.items()}
-        count = len(column(rows, method, "nme"))
+        values = {heading: np.array(list(by_sequence(rows, method, name).values())) for heading, name in columns.items()}
+        count = len(by_sequence(rows, method, "nme"))
         if count:
             lines.append({"method": method, **{heading: float(nan_mean(v)) for heading, v in values.items()}, "n": count})
     return lines
@@ -112,10 +111,10 @@ def differences(rows: Sequence[Row], first: str, second: str) -> list[Row]:
     """Paired differences of two methods with their 95 % intervals and one-sided p."""
     lines: list[Row] = []
     for name in DIFFERENCES:
-        found = better(rows, first, second, name)
+        found = compare_methods(rows, first, second, name)
         if found.n:
-            about = {"first": first, "second": second, "measure": name, "difference": found.difference}
-            lines.append({**about, "low": found.low, "high": found.high, "p": found.p, "n": found.n})
+            names = {"first": first, "second": second, "measure": name, "difference": found.difference}
+            lines.append({**names, "low": found.low, "high": found.high, "p": found.p, "n": found.n})
     return lines
 
 
@@ -130,5 +129,5 @@ def real_table(rows: Sequence[Row]) -> list[Row]:
 
 def _common(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
     """The rows of the sequences on which the wanted methods ran."""
-    kept = {row["sequence"] for row in rows if row["method"] in wanted}
-    return [row for row in rows if row["sequence"] in kept]
+    sequences = {row["sequence"] for row in rows if row["method"] in wanted}
+    return [row for row in rows if row["sequence"] in sequences]

@@ -1,15 +1,15 @@
-"""The rivals of NeuFace's comparison: the encoder bare and filtered, direct fitting, NeuFace with each choice of terms."""
+"""What NeuFace's comparison runs: the encoder bare and filtered, direct fitting, NeuFace with each choice of terms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
 from neuface_ray.evaluation.synthetic_clips import from_image, in_image, uncalibrated
 from neuface_ray.fitting.objective import ObjectiveConfig
 from neuface_ray.fitting.pose import fill_invalid
@@ -22,99 +22,96 @@ from neuface_ray.methods.neuface.fit import NeufaceConfig
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.types import FaceClip, MeshSequence
 
-if TYPE_CHECKING:
-    from neuface_ray.evaluation.neuface.experiment import NeufaceClaims
-
 ENCODER, APART = "encoder", "encoder, identity apart"
 DIRECT, CALIBRATED = "direct", "direct, calibrated"
 POINTS, VIEW, TEMPORAL, FULL = "neuface 2D", "neuface 2D+view", "neuface 2D+temporal", "neuface"
 WHOLE = "neuface, whole network"
-LEFT_OUT_EVERY = 5
+WITHHELD_EVERY = 5
 _WHOLE_COST = 20.0
 
 
 @dataclass(frozen=True)
-class Method:
-    """A way of annotating and what it is given.
+class Variant:
+    """An annotator with its settings, and what it is given.
 
     Args:
-        cost: rough work per face-frame, for scheduling. calibrated: the cameras are given. left_out: every fifth landmark
-            is withheld. low_pass: strengths of the filter that make further rows of the same answer.
-        sequences: run on the first so many synthetic sequences, None for all; everywhere: run on real clips too.
+        cost: rough work per face-frame, for scheduling. calibrated: the cameras are given. withholds: every fifth landmark
+            is withheld. low_pass: strengths of the filter that make further rows of the same result.
+        sequences: run on the first so many synthetic sequences, None for all. on_real_clips: run on real clips too.
     """
 
     name: str
     annotator: AnnotatorConfig
     cost: float
     calibrated: bool = False
-    left_out: bool = False
+    withholds: bool = False
     low_pass: tuple[float, ...] = ()
     sequences: int | None = None
-    everywhere: bool = False
+    on_real_clips: bool = False
 
     def annotate(self, clip: FaceClip, head: HeadModel) -> Iterator[tuple[str, MeshSequence]]:
-        """Names of table rows and what they answer."""
-        given = clip if self.calibrated else uncalibrated(clip)
-        if self.left_out:
-            points = left_out(head, clip.landmark_scheme)
-            given = replace(given, landmark_confidence=given.landmark_confidence * ~points)
-        sequence = build_annotator(self.annotator, head).annotate(given)
+        """Annotate a clip; yields names of table rows and their sequences."""
+        shown = clip if self.calibrated else uncalibrated(clip)
+        if self.withholds:
+            points = withheld_landmarks(head, clip.landmark_scheme)
+            shown = replace(shown, landmark_confidence=shown.landmark_confidence * ~points)
+        sequence = build_annotator(self.annotator, head).annotate(shown)
         yield self.name, sequence
         for strength in self.low_pass:
             yield low_pass_name(strength), low_pass(sequence, clip, strength)
 
 
-def all_methods(own: NeufaceClaims, lowest_stage: str) -> list[Method]:
-    """Everything that is compared; ``lowest_stage`` of the encoder is the one from which the whole network moves."""
-    encoder, direct, neuface, device = own.encoder, own.direct, own.neuface, own.device
-    whole = replace(neuface, moves_from=lowest_stage, lr=own.whole_lr)
+def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant]:
+    """List everything that is compared; ``lowest_stage`` of the encoder is the one from which the whole network moves."""
+    encoder, direct, neuface, device = settings.encoder, settings.direct, settings.neuface, settings.device
+    whole = replace(neuface, moves_from=lowest_stage, lr=settings.whole_lr)
 
-    def bare(share: bool) -> AnnotatorConfig:
-        return AnnotatorConfig(name="encoder", device=device, encoder=replace(encoder, share_identity=share))
+    def bare(shared: bool) -> AnnotatorConfig:
+        return AnnotatorConfig(name="encoder", device=device, encoder=replace(encoder, share_identity=shared))
 
-    def moved(fit: NeufaceConfig) -> AnnotatorConfig:
+    def adapted(fit: NeufaceConfig) -> AnnotatorConfig:
         return AnnotatorConfig(name="neuface", device=device, neuface=NeufaceAnnotatorConfig(encoder, fit))
 
     def fitted(fit: DirectFitConfig) -> AnnotatorConfig:
         return AnnotatorConfig(name="flame_fitting", device=device, flame_fitting=fit)
 
     def with_terms(**choice: bool) -> AnnotatorConfig:
-        return moved(replace(neuface, objective=only(neuface.objective, **choice)))
+        return adapted(replace(neuface, objective=choose_terms(neuface.objective, **choice)))
 
-    cost, straight = float(neuface.passes), 0.5 * (direct.pose_steps + direct.steps)
-    methods = [
-        Method(ENCODER, bare(True), 2.0, low_pass=tuple(own.low_pass), everywhere=True),
-        Method(APART, bare(False), 2.0, everywhere=True),
-        Method(DIRECT, fitted(direct), straight, everywhere=True),
-        Method(CALIBRATED, fitted(direct), straight, calibrated=True),
-        Method(POINTS, with_terms(view=False, temporal=False), cost, everywhere=True),
-        Method(VIEW, with_terms(view=True, temporal=False), cost, everywhere=True),
-        Method(TEMPORAL, with_terms(view=False, temporal=True), cost, everywhere=True),
-        Method(FULL, moved(neuface), cost, everywhere=True),
-        Method(f"{DIRECT}, fifth left out", fitted(direct), straight, left_out=True),
-        Method(f"{FULL}, fifth left out", moved(neuface), cost, left_out=True),
-        Method(WHOLE, moved(whole), _WHOLE_COST * whole.passes, sequences=own.whole_sequences),
+    cost, direct_cost = float(neuface.passes), 0.5 * (direct.pose_steps + direct.steps)
+    variants = [
+        Variant(ENCODER, bare(True), 2.0, low_pass=tuple(settings.low_pass), on_real_clips=True),
+        Variant(APART, bare(False), 2.0, on_real_clips=True),
+        Variant(DIRECT, fitted(direct), direct_cost, on_real_clips=True),
+        Variant(CALIBRATED, fitted(direct), direct_cost, calibrated=True),
+        Variant(POINTS, with_terms(view=False, temporal=False), cost, on_real_clips=True),
+        Variant(VIEW, with_terms(view=True, temporal=False), cost, on_real_clips=True),
+        Variant(TEMPORAL, with_terms(view=False, temporal=True), cost, on_real_clips=True),
+        Variant(FULL, adapted(neuface), cost, on_real_clips=True),
+        Variant(f"{DIRECT}, fifth left out", fitted(direct), direct_cost, withholds=True),
+        Variant(f"{FULL}, fifth left out", adapted(neuface), cost, withholds=True),
+        Variant(WHOLE, adapted(whole), _WHOLE_COST * whole.passes, sequences=settings.whole_sequences),
     ]
-    for count in own.curve_passes:
+    for count in settings.curve_passes:
         fit = replace(neuface, passes=count, min_improvement=float("-inf"))
-        methods.append(Method(curve_name(FULL, count), moved(fit), float(count), sequences=own.curve_sequences))
-    for count in own.curve_steps:
+        variants.append(Variant(curve_name(FULL, count), adapted(fit), float(count), sequences=settings.curve_sequences))
+    for count in settings.curve_steps:
         fit = fitted(replace(direct, steps=count))
-        methods.append(Method(curve_name(DIRECT, count), fit, 0.5 * count, sequences=own.curve_sequences))
-    return methods
+        variants.append(Variant(curve_name(DIRECT, count), fit, 0.5 * count, sequences=settings.curve_sequences))
+    return variants
 
 
-def only(objective: ObjectiveConfig, view: bool, temporal: bool) -> ObjectiveConfig:
+def choose_terms(objective: ObjectiveConfig, view: bool, temporal: bool) -> ObjectiveConfig:
     """The objective without its multi-view term, or without all that looks along time (orientation and expressions)."""
     if not view:
         objective = replace(objective, view=0.0)
     return objective if temporal else replace(objective, temporal=0.0, smoothness=0.0)
 
 
-def left_out(head: HeadModel, scheme: str) -> np.ndarray:
-    """bool (L,): every fifth of the landmarks that the head has, which a fit is then not given but judged by."""
+def withheld_landmarks(head: HeadModel, scheme: str) -> np.ndarray:
+    """bool (L,): every fifth of the landmarks that the head has, which a fit is not given but scored on."""
     valid = head.embedding(scheme).valid.numpy()
-    return valid & (np.cumsum(valid) % LEFT_OUT_EVERY == LEFT_OUT_EVERY // 2)
+    return valid & (np.cumsum(valid) % WITHHELD_EVERY == WITHHELD_EVERY // 2)
 
 
 def low_pass_name(strength: float) -> str:
@@ -128,7 +125,7 @@ def curve_name(method: str, count: int) -> str:
 
 
 def low_pass(sequence: MeshSequence, clip: FaceClip, strength: float) -> MeshSequence:
-    """The sequence smoothed along time by a Gaussian that looks both ways; before and after it, its ends are held.
+    """Smooth a sequence along time by a Gaussian that looks both ways.
 
     Orientations are averaged as quaternions, cameras in the source image, since crops move from frame to frame; where there is
     no crop the camera is interpolated.

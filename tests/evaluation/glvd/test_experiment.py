@@ -55,7 +55,7 @@ def command(files, folder, *more):
     return ["--config", "configs/evaluate/glvd_claims.yaml", *given, *more]
 
 
-def test_the_command_reports_claims_tables_and_pictures(files, tmp_path, capsys):
+def test_the_command_reports_criteria_tables_and_pictures(files, tmp_path, capsys):
     few = ["glvd_claims.identities=2", "glvd_claims.views=[1,2]", "glvd_claims.timed_frames=1", "glvd_claims.picture_px=160"]
     code = main(command(files, tmp_path / "out", *few, "glvd_claims.methods=[lvd,glvd,encoder]"))
     assert code == 4

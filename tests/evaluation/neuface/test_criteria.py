@@ -1,9 +1,9 @@
-"""Each claim's rule on rows that should pass and on rows that should fail."""
+"""Each criterion's rule on rows that should pass and on rows that should fail."""
 
 import numpy as np
 import pytest
 
-from neuface_ray.evaluation.neuface import criteria as rules
+from neuface_ray.evaluation.neuface.criteria import added_criteria, at_equal_stability, means, n1, n2, paired, paper_criteria
 from neuface_ray.evaluation.neuface.variants import DIRECT, ENCODER, FULL, POINTS, TEMPORAL, VIEW, low_pass_name
 
 STRENGTHS = (1.0, 2.0)
@@ -33,17 +33,17 @@ def rows(changes=(), sequences=6):
     ]
 
 
-def claims(changes=()):
+def criteria(changes=()):
     every = rows(changes)
-    return {claim.name: claim for claim in (*rules.paper_claims(every), *rules.own_claims(every, STRENGTHS))}
+    return {criterion.name: criterion for criterion in (*paper_criteria(every), *added_criteria(every, STRENGTHS))}
 
 
-def test_all_claims_hold_where_they_should():
-    found = claims()
+def test_all_criteria_are_met_where_they_should_be():
+    found = criteria()
     assert list(found) == ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "O1", "O2"]
-    assert all(claim.passed is True for claim in found.values()), [claim.line for claim in found.values()]
+    assert all(one.passed is True for one in found.values()), [one.line for one in found.values()]
     assert found["N4"].line.startswith("N4 PASS the view term")
-    assert "factor 2.00" in found["N4"].figures
+    assert "factor 2.00" in found["N4"].measured
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_all_claims_hold_where_they_should():
         ("O1", (FULL, "lids_kept", float("nan"))),
     ],
 )
-def test_a_broken_promise_is_found(name, change):
-    found = claims([change])[name]
+def test_a_criterion_that_is_not_met_fails(name, change):
+    found = criteria([change])[name]
     assert found.passed is False
     assert found.line.startswith(f"{name} FAIL ")
 
@@ -83,7 +83,7 @@ def test_a_difference_that_some_sequences_contradict_is_no_evidence():
     for row in every:
         if row["method"] == FULL and row["sequence"] % 2:
             row["nme"] = 8.0
-    assert not rules.n1(every).passed
+    assert not n1(every).passed
 
 
 def test_nme_not_worse_allows_a_difference_within_chance():
@@ -91,21 +91,21 @@ def test_nme_not_worse_allows_a_difference_within_chance():
     for row in every:
         if row["method"] == FULL:
             row["nme"] += 0.3 * (-1) ** row["sequence"]
-    assert rules.n2(every).passed
+    assert n2(every).passed
 
 
 def test_only_sequences_that_both_ran_on_are_compared():
     every = [row for row in rows() if not (row["method"] == VIEW and row["sequence"] > 1)]
-    first, second = rules.paired(every, VIEW, POINTS, "cvd")
+    first, second = paired(every, VIEW, POINTS, "cvd")
     assert len(first) == len(second) == 2
-    assert np.isnan(rules.means(every, "no such method", POINTS, "cvd")).all()
+    assert np.isnan(means(every, "no such method", POINTS, "cvd")).all()
 
 
 def test_equal_stability_is_interpolated_in_log_msi():
     every = rows([(FULL, "msi_v", 0.2)], sequences=1)
-    (row,) = rules.at_equal_stability(every, STRENGTHS)
+    (row,) = at_equal_stability(every, STRENGTHS)
     assert np.isclose(row["msi_v"], next(r["msi_v"] for r in every if r["method"] == FULL))
     scale = every[0]["msi_v"] / 0.1
     assert np.isclose(row["mpve_rigid"] / scale, 4.25)  # 0.2 lies halfway from 0.1 to 0.4 in the logarithm
-    (beyond,) = rules.at_equal_stability(rows([(FULL, "msi_v", 100.0)], sequences=1), STRENGTHS)
+    (beyond,) = at_equal_stability(rows([(FULL, "msi_v", 100.0)], sequences=1), STRENGTHS)
     assert np.isclose(beyond["mpve_rigid"] / scale, 6.0)

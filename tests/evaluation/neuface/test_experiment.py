@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from jobs.evaluate import main
-from neuface_ray.evaluation import synthetic_clips as labelled
-from neuface_ray.evaluation.neuface import variants as methods
-from neuface_ray.evaluation.neuface.experiment import NeufaceClaims
+from neuface_ray.evaluation import synthetic_clips
+from neuface_ray.evaluation.neuface import variants
 from neuface_ray.evaluation.neuface.plots import away_from_landmarks, gradient_of_landmark_loss
+from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
 from neuface_ray.fitting.objective import ObjectiveConfig
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
@@ -40,7 +40,7 @@ def weights(head, tmp_path_factory):
 
 
 def arguments(folder, weights, **more):
-    own = {
+    settings = {
         "sequences": 2,
         "frames": 8,
         "views": 2,
@@ -59,16 +59,16 @@ def arguments(folder, weights, **more):
     return [
         "evaluation=neuface_claims",
         f"output={folder}",
-        *(f"neuface_claims.{key}={value}" for key, value in {**own, **more}.items()),
+        *(f"neuface_claims.{key}={value}" for key, value in {**settings, **more}.items()),
     ]
 
 
-def test_the_comparison_reports_and_its_exit_code_says_whether_all_claims_hold(weights, tmp_path, capsys):
+def test_the_comparison_reports_and_its_exit_code_says_whether_all_criteria_are_met(weights, tmp_path, capsys):
     code = main(arguments(tmp_path, weights))
     printed = capsys.readouterr()
     report = json.loads((tmp_path / "report.json").read_text())
     assert code == (0 if report["passed"] else 4)
-    assert [claim["name"] for claim in report["claims"]] == [*(f"N{n}" for n in range(1, 8)), "O1", "O2"]
+    assert [criterion["name"] for criterion in report["criteria"]] == [*(f"N{n}" for n in range(1, 8)), "O1", "O2"]
     lines = [line for line in printed.out.splitlines() if re.match(r"[NO]\d (PASS|FAIL) .+: .+", line)]
     assert len(lines) == 9
     assert "fits: 100 %" in printed.err
@@ -82,10 +82,10 @@ def test_the_comparison_reports_and_its_exit_code_says_whether_all_claims_hold(w
     assert against["truth"]["NME true %"] == pytest.approx(0, abs=1e-2)
     assert 0 < against["landmarks given"]["NME true %"] < 15
     assert {"truth", "landmarks given"} <= {line["method"] for line in tables["Movement"]}
-    assert against[methods.DIRECT]["NME true %"] < against[methods.ENCODER]["NME true %"]
+    assert against[variants.DIRECT]["NME true %"] < against[variants.ENCODER]["NME true %"]
     rows = json.loads((tmp_path / "rows.json").read_text())["synthetic"]
-    assert sum(row["method"] == methods.WHOLE for row in rows) == 1
-    assert sum(row["method"] == methods.FULL for row in rows) == 2
+    assert sum(row["method"] == variants.WHOLE for row in rows) == 1
+    assert sum(row["method"] == variants.FULL for row in rows) == 2
 
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sequences-*/*.npz")}
     assert len(stored) == 2
@@ -94,14 +94,14 @@ def test_the_comparison_reports_and_its_exit_code_says_whether_all_claims_hold(w
 
 
 def test_wrong_settings_and_missing_weights_are_named(weights, tmp_path, capsys):
-    for change, told in (
+    for change, message in (
         ({"views": 1}, "neuface_claims.views=1"),
         ({"landmarks": "guessed"}, "neuface_claims.landmarks='guessed'"),
         ({"picture_scale": 1.2}, "neuface_claims.picture_scale"),
         ({"encoder.path": tmp_path / "none.safetensors"}, "neuface_claims.encoder.path"),
     ):
         assert main(arguments(tmp_path, weights, **change)) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,9 @@ def options():
 
 
 @pytest.mark.parametrize("landmarks", ["detected", "true"])
-def test_a_labelled_clip_is_seen_by_the_detector_and_survives_its_file(head, options, landmarks, tmp_path):
+def test_a_ground_truth_clip_is_seen_by_the_detector_and_survives_its_file(head, options, landmarks, tmp_path):
     media = MediaConfig(crop_size=128, max_faces=1)
-    made = labelled.make_labelled(Stage(head), options, 5, 0, media, landmarks)
+    made = synthetic_clips.make_ground_truth_clip(Stage(head), options, 5, 0, media, landmarks)
     assert made.clip.crops.shape == (3, 2, 3, 128, 128)
     assert made.clip.valid.any()
     given = source_landmarks(made.clip)[made.clip.valid]
@@ -121,22 +121,22 @@ def test_a_labelled_clip_is_seen_by_the_detector_and_survives_its_file(head, opt
     assert off < (0.1 if landmarks == "detected" else 1e-5) * size
     assert (made.clip.blendshapes is None) == (landmarks == "true")
     assert np.abs(made.clip.landmarks).max() < 1.2
-    labelled.save(made, tmp_path / "clip.npz")
-    read = labelled.load(tmp_path / "clip.npz", options, 5, 0)
+    synthetic_clips.save(made, tmp_path / "clip.npz")
+    read = synthetic_clips.load(tmp_path / "clip.npz", options, 5, 0)
     for record, again in ((made.clip, read.clip), (made.truth, read.truth)):
         for name, value in vars(record).items():
             if isinstance(value, np.ndarray):
                 assert np.array_equal(value, getattr(again, name)), name
     assert read.clip.clip_id == made.clip.clip_id
     assert read.clip.segment.views[1].name == "left_30"
-    assert labelled.uncalibrated(read.clip).segment.views[1].camera is None
+    assert synthetic_clips.uncalibrated(read.clip).segment.views[1].camera is None
     assert read.clip.segment.views[1].camera is not None
 
 
 def test_the_store_is_another_one_for_other_options(head, options):
     media = MediaConfig(crop_size=128)
     names = [
-        labelled.store_name(options, seed, head, media, landmarks)[0]
+        synthetic_clips.store_name(options, seed, head, media, landmarks)[0]
         for seed, landmarks in ((1, "detected"), (2, "detected"), (1, "true"), (1, "detected"))
     ]
     assert len(set(names)) == 3
@@ -144,28 +144,30 @@ def test_the_store_is_another_one_for_other_options(head, options):
 
 
 def test_every_fifth_landmark_is_withheld(head):
-    out, valid = methods.left_out(head, "mediapipe478"), head.embedding("mediapipe478").valid.numpy()
+    out, valid = variants.withheld_landmarks(head, "mediapipe478"), head.embedding("mediapipe478").valid.numpy()
     assert not (out & ~valid).any()
     assert out.sum() == pytest.approx(valid.sum() / 5, abs=1)
 
 
-def test_the_rivals_are_what_their_names_say():
-    own = NeufaceClaims(curve_passes=[3], curve_steps=[7])
-    by_name = {method.name: method for method in methods.all_methods(own, "stage1")}
-    terms = {name: by_name[name].annotator.neuface.fit.objective for name in (methods.POINTS, methods.VIEW, methods.TEMPORAL)}
-    assert (terms[methods.POINTS].view, terms[methods.POINTS].temporal, terms[methods.POINTS].smoothness) == (0, 0, 0)
-    assert terms[methods.VIEW].view > 0 == terms[methods.VIEW].temporal
-    assert terms[methods.TEMPORAL].temporal > 0 == terms[methods.TEMPORAL].view
-    assert by_name[methods.FULL].annotator.neuface.fit == own.neuface
-    assert by_name[methods.WHOLE].annotator.neuface.fit.moves_from == "stage1"
-    assert by_name[methods.CALIBRATED].calibrated
-    assert by_name[methods.curve_name(methods.FULL, 3)].annotator.neuface.fit.passes == 3
-    assert by_name[methods.curve_name(methods.DIRECT, 7)].annotator.flame_fitting.steps == 7
-    assert methods.only(ObjectiveConfig(), view=True, temporal=True) == ObjectiveConfig()
+def test_the_variants_are_what_their_names_say():
+    settings = NeufaceEvaluation(curve_passes=[3], curve_steps=[7])
+    by_name = {variant.name: variant for variant in variants.all_variants(settings, "stage1")}
+    terms = {
+        name: by_name[name].annotator.neuface.fit.objective for name in (variants.POINTS, variants.VIEW, variants.TEMPORAL)
+    }
+    assert (terms[variants.POINTS].view, terms[variants.POINTS].temporal, terms[variants.POINTS].smoothness) == (0, 0, 0)
+    assert terms[variants.VIEW].view > 0 == terms[variants.VIEW].temporal
+    assert terms[variants.TEMPORAL].temporal > 0 == terms[variants.TEMPORAL].view
+    assert by_name[variants.FULL].annotator.neuface.fit == settings.neuface
+    assert by_name[variants.WHOLE].annotator.neuface.fit.moves_from == "stage1"
+    assert by_name[variants.CALIBRATED].calibrated
+    assert by_name[variants.curve_name(variants.FULL, 3)].annotator.neuface.fit.passes == 3
+    assert by_name[variants.curve_name(variants.DIRECT, 7)].annotator.flame_fitting.steps == 7
+    assert variants.choose_terms(ObjectiveConfig(), view=True, temporal=True) == ObjectiveConfig()
 
 
 def test_the_landmark_loss_reaches_pixels_away_from_landmarks(head, options, weights):
-    made = labelled.make_labelled(Stage(head), options, 5, 0, MediaConfig(crop_size=128, max_faces=1), "true")
+    made = synthetic_clips.make_ground_truth_clip(Stage(head), options, 5, 0, MediaConfig(crop_size=128, max_faces=1), "true")
     annotator = EncoderAnnotator(head, EncoderConfig(path=str(weights)), "cpu")
     magnitude = gradient_of_landmark_loss(annotator, made.clip, 1)
     assert magnitude.shape == (2, 128, 128)
