@@ -1,12 +1,11 @@
-"""Pictures of annotations, made from arrays alone: frames with landmarks, with the mesh, and its profile; contact sheets.
+"""Pictures of annotated frames, made from arrays alone: the frame with landmarks, with the mesh, and the mesh's profile.
 
-All pictures are uint8 RGB. Shots are cut to a region of the source image that stays the same for a whole clip, and drawn at
+All pictures are uint8 RGB. Frames are cut to a region of the source image that stays the same for a whole clip, and drawn at
 the size they are shown in, so that lines and mesh stay sharp however small the source is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,17 +17,18 @@ from PIL import Image, ImageDraw, ImageFont
 from neuface_ray.geometry.mesh import unique_edges
 from neuface_ray.geometry.rays import HeadCamera, WeakCamera, crop_to_pixels
 from neuface_ray.geometry.render import CLAY, draw_mesh
+from neuface_ray.heads.model import HeadModel
 
-PAPER, INK, FAINT = (24, 26, 30), (236, 238, 240), (150, 156, 164)
+BACKGROUND, TEXT, FAINT = (24, 26, 30), (236, 238, 240), (150, 156, 164)
 GOOD, BAD, POINTS = (104, 200, 140), (236, 110, 96), (94, 234, 212)
 PROFILE_HEIGHT_M = 0.32
-PANEL, TILE = (400, 500), (192, 240)
+PANEL = (400, 500)
 Region = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a head is drawn: triangles (T, 3), colour (N, 3) and opacity (N,) of its vertices, middle (3,) of its profile."""
+class MeshStyle:
+    """Style of a head's mesh: triangles (T, 3), colour (N, 3) and opacity (N,) of its vertices, middle (3,) of its profile."""
 
     faces: np.ndarray
     colour: np.ndarray
@@ -37,7 +37,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Shot:
+class AnnotatedFrame:
     """One frame of one view: the source image and, where a face was annotated, what was found in it.
 
     Args:
@@ -54,16 +54,16 @@ class Shot:
 
 @dataclass(frozen=True)
 class Caption:
-    """Words under a picture: what it is, the numbers, the verdict (``accepted`` None for no verdict)."""
+    """Text under a picture: what it is, the numbers, the gate's decision (``accepted`` None for no decision)."""
 
     title: str
     numbers: str = ""
-    verdict: str = ""
+    decision: str = ""
     accepted: bool | None = None
 
 
-def look(head) -> Look:
-    """The usual look of a head model: clay, opaque over the face and fading towards scalp and neck, lips and eyes set off."""
+def mesh_style(head: HeadModel) -> MeshStyle:
+    """The usual style of a head model: clay, opaque over the face and fading towards scalp and neck, lips and eyes set off."""
     count = head.template.shape[0]
     regions = {name: index.numpy() for name, index in head.regions.items()}
     opacity, colour = np.full(count, 0.3), np.tile(np.array(CLAY), (count, 1))
@@ -75,13 +75,13 @@ def look(head) -> Look:
     if "eyes" in regions:
         opacity[regions["eyes"]] = 0.9
     template = head.template.numpy()
-    return Look(head.faces.numpy(), colour, opacity, (template.min(0) + template.max(0)) / 2)
+    return MeshStyle(head.faces.numpy(), colour, opacity, (template.min(0) + template.max(0)) / 2)
 
 
-def region_of(
+def face_region(
     landmarks: np.ndarray, size: tuple[int, int], aspect: float = PANEL[0] / PANEL[1], margin: float = 0.55
 ) -> Region:
-    """The part (left, top, right, bottom) of an image that shows a face in all its frames, with air around it.
+    """Find the part (left, top, right, bottom) of an image that shows a face in all its frames, with air around it.
 
     Args:
         landmarks: (..., L, 2) source pixels of the frames with a face; the whole image if there are none. size: its width and
@@ -102,55 +102,29 @@ def region_of(
     return (*(centre - half), *(centre + half))
 
 
-def overlay_frame(shot: Shot, look: Look, region: Region, caption: Caption, size: tuple[int, int] = PANEL) -> np.ndarray:
-    """A row of three panels over a caption: frame with landmarks, frame with mesh, profile of the mesh.
+def overlay_frame(
+    frame: AnnotatedFrame, style: MeshStyle, region: Region, caption: Caption, size: tuple[int, int] = PANEL
+) -> np.ndarray:
+    """Draw a row of three panels over a caption: frame with landmarks, frame with mesh, profile of the mesh.
 
     Args:
-        region: part of the source to show, from `region_of`. size: width and height of one panel.
+        region: part of the source to show, from `face_region`. size: width and height of one panel.
 
     Returns:
         uint8 [size[1] + bar, 3 size[0], 3]; both sides even, as video encoders want.
     """
-    panels = [*_three(shot, look, region, size)[1:], draw_profile(shot, look, size)]
-    bar = _bar(caption, 3 * size[0], 2 * round(size[1] * 0.036) + 4)
+    panels = [*draw_panels(frame, style, region, size)[1:], draw_profile(frame, style, size)]
+    bar = caption_bar(caption, 3 * size[0], 2 * round(size[1] * 0.036) + 4)
     picture = np.concatenate([np.concatenate(panels, 1), bar])
     return np.ascontiguousarray(picture[: len(picture) // 2 * 2, : picture.shape[1] // 2 * 2])
 
 
-def contact_sheet(
-    bands: Sequence[tuple[Caption, Sequence[Shot], Region]], look: Look, size: tuple[int, int] = TILE, gap: int = 4
-) -> np.ndarray:
-    """A sheet of clips: each is a band of a caption and three strips (frame, landmarks, mesh) with one column per shot.
-
-    The three pictures of a band with few shots, such as a still, lie in one row.
-
-    Args:
-        bands: caption, shots and region of each clip. size: width and height of a tile. gap: pixels between tiles.
-    """
-    columns = max(3, *(len(shots) for _, shots, _ in bands))
-    width = columns * (size[0] + gap) + gap
-    rows: list[np.ndarray] = []
-    for caption, shots, region in bands:
-        tiles = [_three(shot, look, region, size) for shot in shots]
-        strips = list(zip(*tiles, strict=True))
-        if 3 * len(shots) <= columns:
-            strips = [[tile for three in tiles for tile in three]]
-        rows.append(_bar(caption, width, 36))
-        for strip in strips:
-            row = np.full((size[1] + gap, width, 3), PAPER, np.uint8)
-            for column, tile in enumerate(strip):
-                left = gap + column * (size[0] + gap)
-                row[: size[1], left : left + size[0]] = tile
-            rows.append(row)
-    return np.concatenate([*rows, np.full((gap, width, 3), PAPER, np.uint8)])
-
-
-def draw_landmarks(image: np.ndarray, shot: Shot, transform: np.ndarray) -> np.ndarray:
-    """The shot's landmarks as dots on an image that ``transform`` (3, 3) made from the source."""
+def draw_landmarks(image: np.ndarray, frame: AnnotatedFrame, transform: np.ndarray) -> np.ndarray:
+    """Draw the frame's landmarks as dots on an image that ``transform`` (3, 3) made from the source."""
     out = image.copy()
-    if shot.landmarks is None:
+    if frame.landmarks is None:
         return out
-    points = shot.landmarks @ transform[:2, :2].T + transform[:2, 2]
+    points = frame.landmarks @ transform[:2, :2].T + transform[:2, 2]
     spread = np.ptp(points, axis=0).max()
     radius = np.clip(spread / (190 if len(points) > 100 else 90), 0.5, 4)
     drawable = (np.abs(points) < 1e5).all(-1)
@@ -159,33 +133,33 @@ def draw_landmarks(image: np.ndarray, shot: Shot, transform: np.ndarray) -> np.n
     return cv2.addWeighted(out, 0.85, image, 0.15, 0)
 
 
-def draw_head(image: np.ndarray, shot: Shot, look: Look, transform: np.ndarray) -> np.ndarray:
-    """The shot's mesh over an image that ``transform`` (3, 3) made from the source."""
-    if shot.vertices is None or shot.camera is None:
+def draw_head(image: np.ndarray, frame: AnnotatedFrame, style: MeshStyle, transform: np.ndarray) -> np.ndarray:
+    """Draw the frame's mesh over an image that ``transform`` (3, 3) made from the source."""
+    if frame.vertices is None or frame.camera is None:
         return image.copy()
-    return draw_mesh(image, shot.vertices, look.faces, shot.camera.moved(transform), look.colour, look.opacity)
+    return draw_mesh(image, frame.vertices, style.faces, frame.camera.moved(transform), style.colour, style.opacity)
 
 
-def draw_profile(shot: Shot, look: Look, size: tuple[int, int]) -> np.ndarray:
-    """The mesh without its rotation, seen from its left, at a scale that is the same for all heads."""
+def draw_profile(frame: AnnotatedFrame, style: MeshStyle, size: tuple[int, int]) -> np.ndarray:
+    """Draw the mesh without its rotation, seen from its left, at a scale that is the same for all heads."""
     shade = np.linspace(1.25, 0.75, size[1])[:, None, None]
-    paper = np.broadcast_to(np.clip(np.array(PAPER) * 1.5 * shade, 0, 255), (size[1], size[0], 3)).astype(np.uint8)
-    if shot.canonical is None:
-        return paper
-    turned = (shot.canonical - look.middle)[:, [2, 1, 0]] * np.array([-1, 1, 1])
+    background = np.broadcast_to(np.clip(np.array(BACKGROUND) * 1.5 * shade, 0, 255), (size[1], size[0], 3)).astype(np.uint8)
+    if frame.canonical is None:
+        return background
+    turned = (frame.canonical - style.middle)[:, [2, 1, 0]] * np.array([-1, 1, 1])
     camera = WeakCamera(np.array([2 / PROFILE_HEIGHT_M * size[1] / size[0], 0, 0]), crop_to_pixels(size[0], size[0]))
     camera = camera.moved(np.array([[1, 0, 0], [0, 1, (size[1] - size[0]) / 2], [0, 0, 1.0]]))
-    return draw_mesh(paper, turned, look.faces, camera, look.colour, 1.0)
+    return draw_mesh(background, turned, style.faces, camera, style.colour, 1.0)
 
 
-def _three(shot: Shot, look: Look, region: Region, size: tuple[int, int]) -> list[np.ndarray]:
-    """The region of a shot plain, with landmarks and with the mesh."""
-    plain, transform = _cut(shot.image, region, size)
-    return [plain, draw_landmarks(plain, shot, transform), draw_head(plain, shot, look, transform)]
+def draw_panels(frame: AnnotatedFrame, style: MeshStyle, region: Region, size: tuple[int, int]) -> list[np.ndarray]:
+    """Draw the region of a frame plain, with landmarks and with the mesh."""
+    plain, transform = cut_region(frame.image, region, size)
+    return [plain, draw_landmarks(plain, frame, transform), draw_head(plain, frame, style, transform)]
 
 
-def _cut(image: np.ndarray, region: Region, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The region of an image resampled to a size, and the (3, 3) transform of pixels that did it."""
+def cut_region(image: np.ndarray, region: Region, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Resample the region of an image to a size; returns it and the (3, 3) transform of pixels that did it."""
     left, top, right, bottom = region
     scale = np.array([size[0] / (right - left), size[1] / (bottom - top)])
     transform = np.array([[scale[0], 0, -left * scale[0]], [0, scale[1], -top * scale[1]], [0, 0, 1.0]])
@@ -199,27 +173,27 @@ def _cut(image: np.ndarray, region: Region, size: tuple[int, int]) -> tuple[np.n
     # cv2 counts from pixel centres at 0, we from centres at +0.5.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     matrix = (np.linalg.inv(half) @ warp @ half)[:2]
-    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=PAPER), transform
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=BACKGROUND), transform
 
 
-def _bar(caption: Caption, width: int, height: int) -> np.ndarray:
-    """A strip of text: title left, numbers in the middle, verdict right; the title is shortened to what fits."""
-    bar = Image.new("RGB", (width, height), PAPER)
+def caption_bar(caption: Caption, width: int, height: int) -> np.ndarray:
+    """Draw a strip of text: title left, numbers in the middle, decision right; the title is shortened to what fits."""
+    bar = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(bar)
     font, pad, middle = _font(round(height * 0.44)), round(height * 0.35), height / 2
-    verdict_width = draw.textlength(caption.verdict, font) + 2 * pad if caption.verdict else 0
-    if caption.verdict:
+    decision_width = draw.textlength(caption.decision, font) + 2 * pad if caption.decision else 0
+    if caption.decision:
         colour = FAINT if caption.accepted is None else GOOD if caption.accepted else BAD
-        left = width - pad - verdict_width
+        left = width - pad - decision_width
         draw.rounded_rectangle((left, height * 0.14, width - pad, height * 0.86), height * 0.2, fill=colour)
-        draw.text((left + pad, middle), caption.verdict, PAPER, font, "lm")
-        verdict_width += pad
+        draw.text((left + pad, middle), caption.decision, BACKGROUND, font, "lm")
+        decision_width += pad
     numbers_width = draw.textlength(caption.numbers, font)
-    numbers_left = width - verdict_width - numbers_width - 2 * pad
+    numbers_left = width - decision_width - numbers_width - 2 * pad
     title = caption.title
     while title and draw.textlength(title, font) > numbers_left - 2 * pad:
         title = title[:-2].rstrip() + "…" if len(title) > 2 else ""
-    draw.text((pad, middle), title, INK, font, "lm")
+    draw.text((pad, middle), title, TEXT, font, "lm")
     draw.text((numbers_left, middle), caption.numbers, FAINT, font, "lm")
     return np.asarray(bar)
 

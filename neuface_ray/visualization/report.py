@@ -1,4 +1,4 @@
-"""Pictures of a dataset: for chosen clips an overlay video each, and one contact sheet of them all.
+"""Report of a dataset in pictures: for chosen clips an overlay video each, and one contact sheet of them all.
 
 The mesh that is drawn is rebuilt from the dataset's rows by the code that measures them, and laid over frames read back from
 the sources, which must still hold the bytes that were annotated.
@@ -10,11 +10,8 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import pyarrow.compute as pc
 
@@ -30,7 +27,9 @@ from neuface_ray.media.decode import probe_video, read_image, read_video
 from neuface_ray.media.source import open_local
 from neuface_ray.types import MeshSequence
 from neuface_ray.uri import content_hash, is_remote
-from neuface_ray.visualization.overlay import Caption, Look, Shot, contact_sheet, look, overlay_frame, region_of
+from neuface_ray.visualization.contact_sheet import contact_sheet
+from neuface_ray.visualization.overlay import AnnotatedFrame, Caption, MeshStyle, Region, face_region, mesh_style, overlay_frame
+from neuface_ray.visualization.video import write_png, write_video
 
 CHOICES = ("first", "worst", "best", "random")
 _LOG = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class ReportConfig:
-    """What a report can be told."""
+    """Settings of a report."""
 
     dataset: str = REQUIRED
     """Folder (or fsspec URL) of the dataset."""
@@ -70,12 +69,12 @@ class ReportConfig:
 
 
 def report(dataset: str, clips: int = 3) -> list[Path]:
-    """Draws the first ``clips`` clips of a dataset; see `draw`."""
+    """Draw the first ``clips`` clips of a dataset; see `draw`."""
     return draw(ReportConfig(dataset=str(dataset), clips=clips))
 
 
 def draw(config: ReportConfig) -> list[Path]:
-    """Makes the pictures of a report.
+    """Make the pictures of a report.
 
     Returns:
         Their paths, the contact sheet first. A clip whose source cannot be read is left out with a warning.
@@ -91,27 +90,27 @@ def draw(config: ReportConfig) -> list[Path]:
         raise UsageError(f"{config.dataset} is remote: say where the pictures go with output=FOLDER")
     folder = Path(config.output or Path(config.dataset) / "report")
     folder.mkdir(parents=True, exist_ok=True)
-    drawn, bands, problem = look(head), [], None
+    style, bands, problem = mesh_style(head), [], None
     paths: list[Path] = []
     for clip_id in choose_clips(dataset, config):
         try:
-            for view in Picture.views_of(dataset, clip_id, head):
+            for view in ClipView.of_clip(dataset, clip_id, head):
                 stem = folder / f"{_file_name(view.title)}-{clip_id[:8]}"
-                made, shots = view.write(stem, drawn, config)
-                paths += made
-                bands.append((view.summary(), shots, view.region))
+                written, frames = view.write(stem, style, config)
+                paths += written
+                bands.append((view.clip_caption(), frames, view.region))
         except DataError as error:
             problem = error
             _LOG.warning("clip %s is left out of the report: %s", clip_id, error)
     if not bands:
         raise problem or UsageError(f"{config.dataset} holds no clips to show")
     sheet = folder / "contact_sheet.png"
-    _write_png(sheet, contact_sheet(bands, drawn))
+    write_png(sheet, contact_sheet(bands, style))
     return [sheet, *paths]
 
 
 def choose_clips(dataset: MeshDataset, config: ReportConfig) -> list[str]:
-    """Clip ids by the configuration's choice; UsageError for an id that is not there."""
+    """Choose clip ids by the configuration's choice; UsageError for an id that is not there."""
     clips = dataset.clips(columns=["clip_id", "sequence_id", "first_frame", "track", "nme"])
     if config.ids:
         missing = sorted(set(config.ids) - set(clips["clip_id"].to_pylist()))
@@ -130,18 +129,18 @@ def choose_clips(dataset: MeshDataset, config: ReportConfig) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ClipView:
     """One view of a clip, ready to be drawn: its rows as arrays [F, ...], its meshes and the region to show."""
 
     clip: MeshClip
     view: int
     columns: dict[str, np.ndarray]
-    made: SequenceMeshes
-    region: tuple[float, float, float, float]
+    meshes: SequenceMeshes
+    region: Region
 
     @classmethod
-    def views_of(cls, dataset: MeshDataset, clip_id: str, head: HeadModel) -> Iterator[Picture]:
-        """The views of a clip, meshes rebuilt by `quality.meshes` as when they were measured."""
+    def of_clip(cls, dataset: MeshDataset, clip_id: str, head: HeadModel) -> Iterator[ClipView]:
+        """Read the views of a clip; its meshes are rebuilt as when they were measured."""
         clip = dataset.clip(clip_id)
         names = "valid nme yaw_deg source_frame timestamp_s frame_index translation intrinsics image_width image_height "
         names += "landmarks crop_to_image shape expression pose camera"
@@ -151,14 +150,14 @@ class Picture:
             stored = np.swapaxes(stored.reshape(clip.info["n_views"], clip.info["n_frames"], *stored.shape[1:]), 0, 1)
         parameters = {name: columns[name] for name in ("shape", "expression", "pose", "camera", "valid")}
         sequence = MeshSequence(clip_id, clip.info["annotator"], clip.info["head_model"], **parameters, vertices=stored)
-        made = build_meshes(sequence, head)
+        meshes = build_meshes(sequence, head)
         for view in range(clip.info["n_views"]):
-            own = {name: values[:, view] for name, values in columns.items()}
-            matrix = own["crop_to_image"]
-            own["landmarks"] = own["landmarks"] @ matrix[:, :2, :2].swapaxes(-1, -2) + matrix[:, None, :2, 2]
-            size = (int(own["image_width"][0]), int(own["image_height"][0]))
-            region = region_of(own["landmarks"][own["valid"]], size)
-            yield cls(clip, view, own, SequenceMeshes(*(getattr(made, name)[:, view] for name in vars(made))), region)
+            arrays = {name: values[:, view] for name, values in columns.items()}
+            matrix = arrays["crop_to_image"]
+            arrays["landmarks"] = arrays["landmarks"] @ matrix[:, :2, :2].swapaxes(-1, -2) + matrix[:, None, :2, 2]
+            size = (int(arrays["image_width"][0]), int(arrays["image_height"][0]))
+            region = face_region(arrays["landmarks"][arrays["valid"]], size)
+            yield cls(clip, view, arrays, SequenceMeshes(*(getattr(meshes, name)[:, view] for name in vars(meshes))), region)
 
     @property
     def title(self) -> str:
@@ -166,27 +165,27 @@ class Picture:
         return f"{info['sequence_id']} · {info['views'][self.view]}" if info["n_views"] > 1 else info["sequence_id"]
 
     @property
-    def verdict(self) -> tuple[str, bool]:
+    def decision(self) -> tuple[str, bool]:
         accepted = self.clip.info["status"] == "accepted"
         reasons = ", ".join(self.clip.info["reasons"] or [])
         return (reasons and not accepted and f"rejected: {reasons}") or self.clip.info["status"], accepted
 
-    def summary(self) -> Caption:
+    def clip_caption(self) -> Caption:
         """The clip's line on the contact sheet."""
         info = self.clip.info
         numbers = [f"{info['n_frames']} frames" if info["n_frames"] > 1 else "still"]
         numbers += [f"NME {info['nme']:.2f} %"] if info["nme"] is not None else ["no face"]
         numbers += [f"MSI {info['msi3d_landmarks']:.3g}"] if info["msi3d_landmarks"] is not None else []
         numbers += [f"CVD {info['cvd']:.2f} mm"] if info["cvd"] is not None else []
-        return Caption(self.title, "   ".join(numbers), *self.verdict)
+        return Caption(self.title, "   ".join(numbers), *self.decision)
 
-    def caption(self, frame: int) -> Caption:
+    def frame_caption(self, frame: int) -> Caption:
         """The line under one frame."""
         place = f"{self.title} · frame {self.columns['frame_index'][frame]} · {self.columns['timestamp_s'][frame]:.2f} s"
         if not self.columns["valid"][frame]:
-            return Caption(place, "no face", *self.verdict)
+            return Caption(place, "no face", *self.decision)
         numbers = f"NME {self.columns['nme'][frame]:.2f} %   yaw {self.columns['yaw_deg'][frame]:+.0f}°"
-        return Caption(place, numbers, *self.verdict)
+        return Caption(place, numbers, *self.decision)
 
     def camera(self, frame: int) -> HeadCamera:
         """The camera that projects the frame's posed mesh into the source image."""
@@ -195,40 +194,40 @@ class Picture:
             return WeakCamera(self.columns["camera"][frame], self.columns["crop_to_image"][frame])
         return PinholeCamera(translation, self.columns["intrinsics"][frame])
 
-    def shots(self, frames: Sequence[int]) -> Iterator[Shot]:
-        """The shots of ascending frames, read from the source; an unreadable one is black."""
-        wanted = [int(self.columns["source_frame"][frame]) for frame in frames]
+    def frames(self, numbers: Sequence[int]) -> Iterator[AnnotatedFrame]:
+        """Read the frames of ascending numbers from the source; an unreadable one is black."""
+        wanted = [int(self.columns["source_frame"][frame]) for frame in numbers]
         size = (int(self.columns["image_height"][0]), int(self.columns["image_width"][0]))
-        for frame, image in zip(frames, self._images(wanted), strict=True):
+        for frame, image in zip(numbers, self._images(wanted), strict=True):
             if image is None:
-                yield Shot(np.zeros((*size, 3), np.uint8))
+                yield AnnotatedFrame(np.zeros((*size, 3), np.uint8))
             elif not self.columns["valid"][frame]:
-                yield Shot(image)
+                yield AnnotatedFrame(image)
             else:
-                points, posed, still = self.columns["landmarks"][frame], self.made.posed[frame], self.made.canonical[frame]
-                yield Shot(image, points, posed, self.camera(frame), still)
+                points, posed, still = self.columns["landmarks"][frame], self.meshes.posed[frame], self.meshes.canonical[frame]
+                yield AnnotatedFrame(image, points, posed, self.camera(frame), still)
 
-    def write(self, stem: Path, drawn: Look, config: ReportConfig) -> tuple[list[Path], list[Shot]]:
-        """Writes the overlay video (or PNG) and returns its path and the shots for the contact sheet."""
+    def write(self, stem: Path, style: MeshStyle, config: ReportConfig) -> tuple[list[Path], list[AnnotatedFrame]]:
+        """Write the overlay video (or PNG); returns its path and the frames for the contact sheet."""
         count = min(self.clip.info["n_frames"], config.max_frames)
         chosen = np.unique(np.linspace(0, count - 1, config.columns).round().astype(int))
         if not config.videos:
-            return [], list(self.shots(chosen))
-        kept: list[Shot] = []
+            return [], list(self.frames(chosen))
+        shown: list[AnnotatedFrame] = []
 
         def pictures() -> Iterator[np.ndarray]:
-            for frame, shot in enumerate(self.shots(range(count))):
-                if frame in chosen:
-                    kept.append(shot)
-                yield overlay_frame(shot, drawn, self.region, self.caption(frame))
+            for number, frame in enumerate(self.frames(range(count))):
+                if number in chosen:
+                    shown.append(frame)
+                yield overlay_frame(frame, style, self.region, self.frame_caption(number))
 
         if count == 1:
             path = stem.with_name(stem.name + ".png")
-            _write_png(path, next(pictures()))
+            write_png(path, next(pictures()))
         else:
             path = stem.with_name(stem.name + ".mp4")
             write_video(path, pictures(), self.clip.info["fps"])
-        return [path], kept
+        return [path], shown
 
     def _images(self, wanted: list[int]) -> Iterator[np.ndarray | None]:
         uri, limits = self.clip.info["source_uris"][self.view], Limits()
@@ -247,25 +246,6 @@ class Picture:
             images = read_video(path, probe_video(path, limits), readable, limits) if readable else iter(())
             for frame in wanted:
                 yield next(images)[1] if frame >= 0 else None
-
-
-def write_video(path: Path, pictures: Iterator[np.ndarray], fps: float) -> None:
-    """Writes uint8 [H, W, 3] pictures of even size as H.264 (MPEG-4 where the encoder is not built in)."""
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
-        for picture in pictures:
-            if not stream.codec_context.is_open:
-                stream.height, stream.width = picture.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1]
-    path.write_bytes(encoded.tobytes())
 
 
 def _file_name(title: str) -> str:

@@ -1,29 +1,15 @@
 import numpy as np
 import pytest
 
-from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
-from neuface_ray.metrics.landmarks import source_landmarks
-from neuface_ray.visualization import overlay as figures
-
-
-@pytest.fixture(scope="module")
-def scene(make, head):
-    clip, sequence = make(frames=3, views=1)
-    made, points = build_meshes(sequence, head), source_landmarks(clip)
-    image = np.random.default_rng(0).integers(0, 60, size=(480, 640, 3), dtype=np.uint8)
-    shots = [
-        figures.Shot(image, points[f, 0], made.posed[f, 0], head_camera(clip, sequence, f, 0), made.canonical[f, 0])
-        for f in range(3)
-    ]
-    return shots, figures.region_of(points, (640, 480)), figures.look(head)
+from neuface_ray.visualization import overlay
 
 
 def test_region_holds_the_face_and_stays_in_the_image(scene):
-    shots, region, _ = scene
+    frames, region, _ = scene
     left, top, right, bottom = region
-    for shot in shots:
-        assert (shot.landmarks >= [left, top]).all()
-        assert (shot.landmarks <= [right, bottom]).all()
+    for frame in frames:
+        assert (frame.landmarks >= [left, top]).all()
+        assert (frame.landmarks <= [right, bottom]).all()
     assert 0 <= left < right <= 640
     assert 0 <= top < bottom <= 480
     assert (right - left) / (bottom - top) == pytest.approx(0.8)
@@ -31,12 +17,12 @@ def test_region_holds_the_face_and_stays_in_the_image(scene):
 
 def test_region_of_a_close_up_and_of_no_face():
     close = np.array([[[10.0, 10], [90, 10], [50, 95]]])
-    left, top, right, bottom = figures.region_of(close, (100, 100))
+    left, top, right, bottom = overlay.face_region(close, (100, 100))
     assert left < 10
     assert right > 90
     assert bottom > 95
     assert (right - left) / (bottom - top) == pytest.approx(0.8)
-    left, top, right, bottom = figures.region_of(np.zeros((0, 3, 2)), (100, 50))
+    left, top, right, bottom = overlay.face_region(np.zeros((0, 3, 2)), (100, 50))
     assert left <= 0
     assert right >= 100
     assert top <= 0
@@ -44,28 +30,30 @@ def test_region_of_a_close_up_and_of_no_face():
 
 
 def test_overlay_frame_draws_landmarks_mesh_and_profile(scene):
-    shots, region, look = scene
-    caption = figures.Caption("a title " * 20, "NME 1.0 %", "accepted", True)
-    picture = figures.overlay_frame(shots[0], look, region, caption, (160, 200))
+    frames, region, style = scene
+    caption = overlay.Caption("a title " * 20, "NME 1.0 %", "accepted", True)
+    picture = overlay.overlay_frame(frames[0], style, region, caption, (160, 200))
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 480
     assert picture.shape[0] % 2 == 0
-    plain = figures.overlay_frame(figures.Shot(shots[0].image), look, region, caption, (160, 200))
+    plain = overlay.overlay_frame(overlay.AnnotatedFrame(frames[0].image), style, region, caption, (160, 200))
     for panel in range(3):
         part = (slice(0, 200), slice(160 * panel, 160 * (panel + 1)))
         changed = (picture[part] != plain[part]).any(-1).mean()
         assert (0.02, 0.2, 0.2)[panel] < changed < 0.9
     assert (picture[200:] == plain[200:]).all()
-    assert (np.abs(picture[200:].astype(int) - figures.GOOD).max(-1) < 3).any()
+    assert (np.abs(picture[200:].astype(int) - overlay.GOOD).max(-1) < 3).any()
 
 
 def test_landmarks_and_mesh_are_drawn_where_they_are(scene):
     """The nose tip's dot, and the middle of the mesh's silhouette, at the places that the region says."""
-    shots, region, look = scene
-    black = figures.Shot(np.zeros((480, 640, 3), np.uint8), shots[0].landmarks[1:2], shots[0].vertices, shots[0].camera)
+    frames, region, style = scene
+    black = overlay.AnnotatedFrame(
+        np.zeros((480, 640, 3), np.uint8), frames[0].landmarks[1:2], frames[0].vertices, frames[0].camera
+    )
     scale = 400 / (region[2] - region[0])
     expected = (black.landmarks[0] - region[:2]) * scale
-    picture = figures.overlay_frame(black, look, region, figures.Caption(""), (400, 500))
+    picture = overlay.overlay_frame(black, style, region, overlay.Caption(""), (400, 500))
     rows, columns = np.nonzero(picture[:500, :400].sum(-1) > 100)
     np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], expected, atol=1)
     outline = (black.camera.project(black.vertices) - region[:2]) * scale
@@ -76,20 +64,7 @@ def test_landmarks_and_mesh_are_drawn_where_they_are(scene):
 
 def test_large_sources_are_averaged_down():
     checker = (np.indices((2000, 1600)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
-    small, transform = figures._cut(checker, (0, 0, 1600, 2000), (160, 200))
+    small, transform = overlay.cut_region(checker, (0, 0, 1600, 2000), (160, 200))
     assert small.shape == (200, 160, 3)
     assert np.abs(small[5:-5, 5:-5].astype(int) - 127).max() < 20
     np.testing.assert_allclose(transform @ [1600, 2000, 1], [160, 200, 1])
-
-
-def test_contact_sheet(scene):
-    shots, region, look = scene
-    bands = [
-        (figures.Caption("clip", "", "rejected: nme", False), shots, region),
-        (figures.Caption("still"), shots[:1], region),
-    ]
-    sheet = figures.contact_sheet(bands, look, (64, 80), gap=2)
-    assert sheet.shape == (2 * 36 + 4 * 82 + 2, 3 * 66 + 2, 3)
-    assert sheet[200:276].mean() > sheet[36:112].mean() + 20
-    empty = figures.contact_sheet([(figures.Caption("none"), [figures.Shot(shots[0].image)], region)], look, (64, 80))
-    assert (empty[36:116, 4:68] == empty[36:116, 72:136]).all()

@@ -15,6 +15,7 @@ from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.types import GateDecision
 from neuface_ray.uri import content_hash
 from neuface_ray.visualization.report import ReportConfig, choose_clips, draw, open_dataset, report, write_video
+from neuface_ray.visualization.video import write_video
 from tests.metrics.clips import make_clip
 
 
@@ -58,16 +59,16 @@ def dataset(tmp_path_factory, head):
 
 
 def test_pictures_of_a_dataset(dataset, tmp_path, monkeypatch):
-    log, said = logging.Logger("report"), []
+    log, messages = logging.Logger("report"), []
     log.addHandler(logging.NullHandler())
-    log.addFilter(lambda record: said.append(record.getMessage()) or True)
+    log.addFilter(lambda record: messages.append(record.getMessage()) or True)
     # A logger of the test's own: what other tests did to the shared ones does not matter.
     monkeypatch.setattr("neuface_ray.visualization.report._LOG", log)
     paths = draw(ReportConfig(dataset, str(tmp_path / "pictures"), clips=9))
     names = [path.name for path in paths]
     assert names[0] == "contact_sheet.png"
     assert sorted(name.rsplit(".")[-1] for name in names[1:]) == ["mp4", "mp4", "png"]
-    assert any("left out" in message and "gone" in message for message in said)
+    assert any("left out" in message and "gone" in message for message in messages)
     with av.open(str(next(path for path in paths if "talk" in path.name))) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 6
