@@ -32,6 +32,7 @@ def test_report_criteria_and_exit_code(tmp_path, head, capsys):
     trimesh.Trimesh(1000 * vertices, head.faces.numpy(), process=False).export(folder / "person.ply")
     trimesh.creation.icosphere(subdivisions=1).export(folder / "ball.ply")
     settings = {
+        "methods": "[encoder,flame_fitting,neuface,lvd]",
         "scans": folder,
         "identities": 1,
         "size": 192,
@@ -58,10 +59,12 @@ def test_report_criteria_and_exit_code(tmp_path, head, capsys):
     for name in ("scans", "synthetic"):
         lines = report["tables"][f"Scan to mesh, mm: {name}"]
         seen = {(line["method"], line["seen"]): line for line in lines}
-        assert len(seen) == 1 + 3 + 2 + 3
-        assert [seen[name, "one view"]["n"] for name in ("encoder", "flame_fitting", "neuface")] == [2, 2, 2]
+        assert len(seen) == 1 + 3 + 2 + 3 + 2
+        assert [seen[name, "one view"]["n"] for name in ("encoder", "flame_fitting", "neuface", "lvd")] == [2, 2, 2, 2]
         assert seen["neuface", "turning head"]["n"] == 1
         assert all(line["failed"] == 0 for line in lines)
+        # LVD gives vertices, no parameters.
+        assert 0.1 < seen["lvd", "views together"]["similarity inner mean"] < 5
         mean_head, bare = seen[MEAN_HEAD, ""], seen["encoder", "one view"]
         assert bare["similarity inner mean"] == pytest.approx(mean_head["similarity inner mean"], abs=0.2)
         assert 0.2 < mean_head["similarity inner mean"] < mean_head["metric inner mean"] + 0.05
