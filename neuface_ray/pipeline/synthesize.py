@@ -48,7 +48,7 @@ class SynthesizeConfig(Materials):
     output: str = REQUIRED
     """Folder to write (videos: also an fsspec URL). Running again with the same output continues where it stopped."""
     kind: str = "faces"
-    """faces: shards of single crops to train on; videos: a dataset of labelled videos."""
+    """faces: shards of single crops to train on; videos: a dataset of videos with their ground truth."""
     count: int = 10_240
     """Faces (rounded up to whole shards of 512) or videos."""
     seed: int = 0
