@@ -109,10 +109,10 @@ def evaluate(arguments: Arguments = None) -> int:
 
     def command() -> int:
         config = _configuration(EvaluateConfig, evaluate, arguments)
-        findings = run(config)
-        print(findings.markdown())
-        print(*(claim.line for claim in findings.claims), f"report       {config.output}/report.md", sep="\n")
-        return DONE if findings.passed else CRITERION_FAILED
+        result = run(config)
+        print(result.markdown())
+        print(*(criterion.line for criterion in result.criteria), f"report       {config.output}/report.md", sep="\n")
+        return DONE if result.passed else CRITERION_FAILED
 
     return _exit_code(command, failed="the run failed")
 

@@ -14,7 +14,7 @@ from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.types import GateDecision
 from neuface_ray.uri import content_hash
-from neuface_ray.visualization.report import ReportConfig, choose_clips, draw, open_dataset, report, write_video
+from neuface_ray.visualization.report import ReportConfig, choose_clips, draw, open_dataset, report
 from neuface_ray.visualization.video import write_video
 from tests.metrics.clips import make_clip
 
