@@ -25,6 +25,7 @@ from neuface_ray.evaluation.report import Criterion
 from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.parameters import HeadParameters
+from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.methods.direct_fitting.fit import DirectFitConfig, prior_terms
 from neuface_ray.methods.encoder import train as encoder_script
 from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
@@ -37,7 +38,7 @@ from neuface_ray.methods.lvd.recipe import DescentConfig
 from neuface_ray.methods.neuface.fit import NeufaceConfig
 from neuface_ray.methods.recipe import Recipe, Step, build_recipe
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
-from neuface_ray.metrics.clip_quality import measure, meshes
+from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
@@ -125,7 +126,7 @@ def directly(calibrated: bool) -> Arrays:
     config = AnnotatorConfig("flame_fitting", flame_fitting=DirectFitConfig(pose_steps=8, steps=15))
     found = annotation(config, calibrated)
     sequence = MeshSequence("golden", "", head().id, **{name: found[name] for name in (*LABELS, "valid")})
-    return found | {"vertices": meshes(sequence, head()).posed}
+    return found | {"vertices": build_meshes(sequence, head()).posed}
 
 
 def objective() -> Arrays:
@@ -366,7 +367,7 @@ def quality() -> Arrays:
     """NME, MSI, CVD and what else a clip is judged by, of a disturbed truth; of parameters, of vertices and calibrated."""
     wrong = disturbed(load_clip(head())[1])
     measured = measured_of(wrong)
-    by_vertices = replace(wrong, vertices=meshes(wrong, head()).posed)
+    by_vertices = replace(wrong, vertices=build_meshes(wrong, head()).posed)
     found = {f"parameters {name}": value for name, value in measured.items()}
     found |= {f"vertices {name}": value for name, value in measured_of(by_vertices).items()}
     calibrated = disturbed(load_clip(head(), True)[1])
