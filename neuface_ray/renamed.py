@@ -13,8 +13,10 @@ METHODS: dict[str, str] = {}
 KEYS: dict[str, str | None] = {}
 """Keys and sections by their dotted names: former -> present; None: removed because it had no effect."""
 
-VALUES: dict[str, dict[str, str]] = {"annotator.name": METHODS, "recipe": METHODS}
-"""Values that have been renamed: present name of the key -> former value -> present value."""
+VALUES: dict[str, dict[str, str]] = dict.fromkeys(
+    ("annotator.name", "recipe", "encoder.methods", "geometry.methods", "glvd_claims.methods"), METHODS
+)
+"""Values that have been renamed: present name of the key -> former value -> present value; of lists, that of each member."""
 
 
 def present_name(name: str, keys: Mapping[str, str | None] = KEYS) -> str | None:
@@ -33,6 +35,20 @@ def present_name(name: str, keys: Mapping[str, str | None] = KEYS) -> str | None
         if present is None:
             return None
         name = present + name.removeprefix(prefix)
+
+
+def present_value(name: str, value: Any, values: Mapping[str, Mapping[str, str]] = VALUES) -> Any:
+    """The present value of the key ``name``, of a list that of each member."""
+    if isinstance(value, list):
+        return [present_value(name, member, values) for member in value]
+    return values.get(name, {}).get(value, value) if isinstance(value, str) else value
+
+
+def renamed_in(settings: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Former and present dotted names of the renamed keys in nested ``settings``."""
+    for name, _ in _flatten(settings, ""):
+        if present_name(name) != name:
+            yield name, present_name(name)
 
 
 def translate(
@@ -55,7 +71,7 @@ def translate(
             section = section.setdefault(part, {})
         if last in section:
             raise UsageError(f"{present} is set twice, also under a former name; set {present} alone")
-        section[last] = values.get(present, {}).get(value, value) if isinstance(value, str) else value
+        section[last] = present_value(present, value, values)
     return translated
 
 

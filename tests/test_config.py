@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuface_ray.config import REQUIRED, complete, describe, differing, former_settings, keys, load
+from neuface_ray.config import REQUIRED, describe, keys, load
+from neuface_ray.former import complete, differing, former_settings
 from neuface_ray.errors import UsageError
 
 
@@ -62,7 +63,7 @@ class Grown:
 
 
 def test_what_lacks_a_key_was_made_with_its_former_value_or_else_its_default():
-    former = former_settings(Grown)
+    former = former_settings(Grown())
     assert former == {"fit": {"steps": 20, "robust": 0.0, "sizes": (1, 2)}, "mode": "old"}
     stored = {"fit": {"steps": 7, "gone": None}}
     assert complete(stored, former) == {"fit": {"steps": 7, "robust": 0.0, "sizes": (1, 2), "gone": None}, "mode": "old"}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from neuface_ray.config import complete, differing
+from neuface_ray.former import complete, differing
 from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.rows import ROWS_VERSION, Provenance
 from neuface_ray.dataset.schema import SCHEMA_VERSION

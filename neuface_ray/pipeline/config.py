@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from neuface_ray.config import REQUIRED, former_settings
+from neuface_ray.config import REQUIRED
+from neuface_ray.former import former_settings
 from neuface_ray.dataset.descriptor import without_other_methods
 from neuface_ray.errors import UsageError
 from neuface_ray.media import MediaConfig

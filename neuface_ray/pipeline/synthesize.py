@@ -19,7 +19,8 @@ import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neuface_ray.config import REQUIRED, former_settings
+from neuface_ray.config import REQUIRED
+from neuface_ray.former import former_settings
 from neuface_ray.dataset.commit import Output
 from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance, clip_rows

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from neuface_ray.config import REQUIRED, former_settings
+from neuface_ray.config import REQUIRED
+from neuface_ray.former import former_settings
 from neuface_ray.errors import UsageError
 from neuface_ray.methods.glvd.recipe import GlvdConfig
 from neuface_ray.methods.heatmap.recipe import HeatmapConfig

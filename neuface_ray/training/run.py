@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import neuface_ray
-from neuface_ray.config import complete, differing
+from neuface_ray.former import complete, differing
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.methods.recipe import Recipe, build_recipe
