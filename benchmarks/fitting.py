@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--photos", nargs="*", default=[], help="folders of photographs, searched recursively")
     parser.add_argument("--max-frames", type=int, default=120, help="frames of each clip that are used")
     parser.add_argument("--out", type=Path, default=Path("fitting.json"))
-    parser.add_argument("overrides", nargs="*", help="annotator settings, such as flame_fitting.steps=100")
+    parser.add_argument("overrides", nargs="*", help="annotator settings, such as direct_fitting.steps=100")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     head = load_head()

@@ -222,7 +222,7 @@ def _present_content(source: str, content: Mapping[Any, Any]) -> Mapping[Any, An
     changed = dict(renamed_in(content))
     for former, present in changed.items():
         _say_renamed(source, former, present)
-    return translate(content) if changed else content
+    return translate(content, values={}) if changed else content
 
 
 def _present_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:

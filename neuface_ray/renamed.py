@@ -7,10 +7,19 @@ from typing import Any
 
 from neuface_ray.errors import UsageError
 
-METHODS: dict[str, str] = {}
+METHODS: dict[str, str] = {"flame_fitting": "direct_fitting"}
 """Methods: former name -> present name."""
 
-KEYS: dict[str, str | None] = {}
+KEYS: dict[str, str | None] = {
+    "annotator.flame_fitting": "annotator.direct_fitting",
+    "encoder.settings": "encoder",
+    "encoder.settings.flame_fitting": "encoder.direct_fitting",
+    "encoder.settings.neuface": "encoder.neuface.fit",
+    "geometry.settings": "geometry",
+    "geometry.settings.flame_fitting": "geometry.direct_fitting",
+    "geometry.settings.neuface": "geometry.neuface.fit",
+    "glvd_claims.flame_fitting": "glvd_claims.direct_fitting",
+}
 """Keys and sections by their dotted names: former -> present; None: removed because it had no effect."""
 
 VALUES: dict[str, dict[str, str]] = dict.fromkeys(

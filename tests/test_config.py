@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuface_ray.config import REQUIRED, describe, keys, load
-from neuface_ray.former import complete, differing, former_settings
 from neuface_ray.errors import UsageError
+from neuface_ray.former import complete, differing, former_settings
 
 
 @dataclass(frozen=True)

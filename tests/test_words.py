@@ -80,7 +80,7 @@ RETIRED = {
     "expansion": "shrinkage_correction",
     "signal": "snr",
     "flame_fitting": "direct_fitting",
-    "FlameFitting": "DirectFitting",
+    "DirectFitting": "DirectFitting",
     "descent_file": "weight_file",
     "trust": "confidence",
     "votes": "per_view",
@@ -146,7 +146,7 @@ RETIRED_TEXT = {
 PENDING = {
     *("claims", "Claim", "Findings", "findings", "sitter", "Sitter", "seated", "workplace", "Bench", "bench", "CONTENDERS"),
     *("labelled", "Labelled", "call_all", "Journal", "journal", "settled", "verdict", "moves_from", "passes"),
-    *("pace", "anchor", "Code", "Codes", "expansion", "signal", "flame_fitting", "FlameFitting", "trust", "votes", "way_of"),
+    *("pace", "anchor", "Code", "Codes", "expansion", "signal", "flame_fitting", "DirectFitting", "trust", "votes", "way_of"),
     *("some_of", "chance", "Reading", "Unit", "Step", "Clock", "clock", "Patience", "Stage", "Look", "chart", "photo"),
     *("sculpted", "skins", "told", "said", "own", "given", "made", "words", "whole", "Job", "MISSING"),
     *("take", "capture", "kept", "seen", "plain", "odd", "column", "Summary", "Progress"),

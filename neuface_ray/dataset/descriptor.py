@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from neuface_ray.former import complete, differing
 from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.rows import ROWS_VERSION, Provenance
 from neuface_ray.dataset.schema import SCHEMA_VERSION
 from neuface_ray.dataset.storage import Store
 from neuface_ray.errors import UsageError
+from neuface_ray.former import complete, differing
 from neuface_ray.renamed import METHODS, translate
 
 DESCRIPTOR = "dataset.json"
@@ -63,11 +63,12 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], former: Ma
         former: for keys of ``config`` that ``stored`` may lack because they did not exist: the value that stands for the
             behaviour of that time. A key of ``stored`` that does not exist any more is a difference.
     """
+    recorded = stored.get("annotator")
     stored, wanted = _comparable(stored, former or {}), _comparable(wanted, {})
     there, now = stored["annotator"], wanted["annotator"]
     lines = []
     if there != now:
-        lines.append(_other_method(stored, there, now))
+        lines.append(_other_method(stored, recorded, now))
         for descriptor in (stored, wanted):
             _leave_out_method(descriptor, {there, now})
     for what, made_by in _MAKERS.items():

@@ -1,22 +1,26 @@
-"""Settings that evaluations share."""
+"""Settings that evaluations of annotators share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
-from neuface_ray.methods.neuface.fit import NeufaceConfig
+from neuface_ray.methods.registry import annotators
+from neuface_ray.sections import chosen, fill_chosen
+from neuface_ray.synthesis.materials import Materials
 
 
-@dataclass
-class BaselineSettings:
-    """Settings of the annotators under evaluation; those of an annotator without a section are its defaults."""
+@dataclass(frozen=True)
+class BaselineSettings(Materials):
+    """Annotators under evaluation, each with a section of its settings, on drawn and real pictures."""
 
+    methods: list[str] = field(default_factory=lambda: ["encoder"])
+    """Annotators under evaluation."""
     weights: str | None = None
-    """File of the compact encoder, alone and in NeuFace; null takes the packaged one."""
+    """File of the compact encoder, for all annotators that need one; null takes the packaged one."""
     device: str = "auto"
     """Torch device; auto takes the GPU where one is visible."""
-    flame_fitting: DirectFitConfig = field(default_factory=DirectFitConfig)
-    """Direct parameter fitting."""
-    neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
-    """The NeuFace optimisation."""
+    settings: Any = field(default=None, metadata=chosen(by="methods", among=annotators))
+
+    def __post_init__(self) -> None:
+        fill_chosen(self)

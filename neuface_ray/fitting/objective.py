@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuface_ray.errors import UsageError
 from neuface_ray.fitting.losses import acceleration, landmark_l1, multiview_consistency, temporal_orientation
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.fitting.targets import smoothed_quaternions
 from neuface_ray.geometry.cameras import project_pinhole, project_weak, transform_points
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
@@ -105,40 +105,13 @@ class Fit:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass
-class ObjectiveConfig:
-    """Weights of the objective's terms (defaults are NeuFace's released ones)."""
-
-    landmark: float = 10.0
-    """Weight of the 2D landmark term (Eq. 2)."""
-    temporal: float = 100.0
-    """Weight of the temporal orientation term (Eq. 3)."""
-    temporal_order: int = 0
-    """0: orientations are pulled to the paper's moving average; 2: to a local quadratic in time, which lets turns be.
-    With 2 the weight is that at 25 frames/s. The released form has a target of its own."""
-    view: float = 200.0
-    """Weight of the multi-view bootstrapping term (Eq. 4)."""
-    view_frames: int = 5
-    """Frames that enter the multi-view term at each step."""
-    smoothness: float = 0.0
-    """Weight, at 25 frames/s, of the squared second difference of expressions in time; not in the paper."""
-    fidelity: str = "paper"
-    """'paper' or 'released': which form the targets take."""
-
-    def __post_init__(self) -> None:
-        if self.fidelity not in ("paper", "released"):
-            raise UsageError(f"objective.fidelity={self.fidelity!r}: choose paper or released")
-        if self.temporal_order not in (0, 2):
-            raise UsageError(f"objective.temporal_order={self.temporal_order}: choose 0 (average) or 2 (local quadratic)")
-
-
 class Objective:
     """Evaluates the three data terms for one clip.
 
     Only the vertices that landmarks touch are computed for the landmark term, and only the face region for the view term.
     """
 
-    def __init__(self, head: HeadModel, seen: Observations, config: ObjectiveConfig):
+    def __init__(self, head: HeadModel, seen: Observations, config: ObjectiveSettings):
         self.seen, self.config = seen, config
         self.landmark_head = restrict(head, landmark_vertices(head, seen.scheme))
         self.face_head = restrict(head, head.regions["face"]) if seen.landmarks.shape[1] > 1 else None

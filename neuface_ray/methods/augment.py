@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from neuface_ray.methods.settings import AugmentSettings
+
 LUMA = (0.299, 0.587, 0.114)
-
-
-@dataclass
-class AugmentConfig:
-    """Random changes of training crops; each colour change happens with probability ``colour`` (LVD's ranges)."""
-
-    colour: float = field(default=0.3, metadata={"help": "probability of each of the five colour changes"})
-    rotation_deg: float = field(default=15.0, metadata={"help": "largest in-plane rotation, degrees"})
-    scale: float = field(default=0.1, metadata={"help": "largest relative change of the crop's size"})
-    shift: float = field(default=0.1, metadata={"help": "largest shift, in half crops"})
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -49,7 +40,7 @@ def change_colours(images: Tensor, probability: float, generator: torch.Generato
     return images.clamp_min(1e-4) ** maybe(0.7, 1.3, 1.0)
 
 
-def random_motion(lead: tuple[int, ...], config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def random_motion(lead: tuple[int, ...], config: AugmentSettings, generator: torch.Generator) -> Tensor:
     """Similarities (..., 3, 4) of a view's frame: rotation about z, scale, shift in x and y."""
     angle = torch.deg2rad(uniform(lead, -config.rotation_deg, config.rotation_deg, generator))
     scale = 1 + uniform(lead, -config.scale, config.scale, generator)

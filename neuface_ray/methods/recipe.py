@@ -1,30 +1,19 @@
 """One contract for every way of training: a recipe says what it reads, what it builds and what it minimises.
 
-The loop (`neuface_ray.training.loop`) does the rest. A new method is a new file in ``recipes/`` and an entry in ``RECIPES``.
+The loop (`neuface_ray.training.loop`) does the rest. A method's folder names its recipes; see `neuface_ray.methods.registry`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from neuface_ray.errors import UsageError
 from neuface_ray.heads import HeadModel
 from neuface_ray.training.sources import Reading
-
-if TYPE_CHECKING:
-    from neuface_ray.training.config import TrainConfig
-
-RECIPES = {
-    "heatmap": "neuface_ray.methods.heatmap.recipe:HeatmapRecipe",
-    "lvd": "neuface_ray.methods.lvd.recipe:LvdRecipe",
-    "glvd": "neuface_ray.methods.glvd.recipe:GlvdRecipe",
-}
 
 
 class Step(NamedTuple):
@@ -68,14 +57,6 @@ class Recipe(ABC):
     @abstractmethod
     def load(self, module: nn.Module, path: Path) -> None:
         """Reads weights of this recipe as starting values. ModelFileError if they are of another one or do not fit."""
-
-
-def build_recipe(config: TrainConfig, head: HeadModel) -> Recipe:
-    """The recipe that ``config.recipe`` names. Raises UsageError if there is none."""
-    if config.recipe not in RECIPES:
-        raise UsageError(f"recipe={config.recipe!r} does not exist; choose one of {', '.join(RECIPES)}")
-    module, _, name = RECIPES[config.recipe].partition(":")
-    return getattr(import_module(module), name)(getattr(config, config.recipe), head)
 
 
 def pixels(batch: dict[str, Tensor]) -> Tensor:

@@ -125,6 +125,8 @@ class HeatmapNet(nn.Module):
     A heatmap is 1 at its point and falls off as a Gaussian (`gaussian_heatmaps`).
     """
 
+    kind = "heatmap"
+
     def __init__(self, n_points: int, width: int = 64, stacks: int = 1, depth: int = 3):
         super().__init__()
         self.options = {"n_points": n_points, "width": width, "stacks": stacks, "depth": depth}

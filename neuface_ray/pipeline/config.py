@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from neuface_ray.config import REQUIRED
-from neuface_ray.former import former_settings
-from neuface_ray.dataset.descriptor import without_other_methods
 from neuface_ray.errors import UsageError
+from neuface_ray.former import former_settings
 from neuface_ray.media import MediaConfig
 from neuface_ray.methods.registry import AnnotatorConfig
 from neuface_ray.metrics.quality_gate import GateConfig
 from neuface_ray.pipeline.workers import AnnotationRayConfig
+from neuface_ray.sections import as_mapping
 
 
 @dataclass
@@ -63,11 +63,11 @@ class AnnotateConfig:
     def row_settings(self) -> dict[str, Any]:
         """The part on which rows depend: not where they come from and go to, how the work is spread and reported, nor the
         settings of methods that are not chosen."""
-        return _row_settings(asdict(self))
+        return _row_settings(as_mapping(self))
 
     def former_row_settings(self) -> dict[str, Any]:
         """For each key of ``row_settings`` the value that stands for the behaviour before it existed."""
-        former = former_settings(AnnotateConfig)
+        former = former_settings(self)
         former["annotator"]["name"] = self.annotator.name
         return _row_settings(former)
 
@@ -84,4 +84,4 @@ def _row_settings(settings: dict[str, Any]) -> dict[str, Any]:
     for key in ("limits", "manifest_root", "allow_outside_root"):
         del kept["media"][key]
     del kept["annotator"]["device"]
-    return kept | {"annotator": without_other_methods(kept["annotator"])}
+    return kept

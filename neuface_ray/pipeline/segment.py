@@ -12,7 +12,8 @@ from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.bundle import bundle_hash
-from neuface_ray.methods.registry import Annotator, build_annotator
+from neuface_ray.methods.annotator import Annotator
+from neuface_ray.methods.registry import build_annotator
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import apply_gate
 from neuface_ray.pipeline.config import AnnotateConfig

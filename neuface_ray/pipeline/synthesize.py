@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neuface_ray.config import REQUIRED
-from neuface_ray.former import former_settings
 from neuface_ray.dataset.commit import Output
 from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance, clip_rows
 from neuface_ray.errors import UsageError
+from neuface_ray.former import former_settings
 from neuface_ray.heads import load_head
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import GateConfig, apply_gate

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from neuface_ray.config import REQUIRED
-from neuface_ray.former import former_settings
 from neuface_ray.errors import UsageError
-from neuface_ray.methods.glvd.recipe import GlvdConfig
-from neuface_ray.methods.heatmap.recipe import HeatmapConfig
-from neuface_ray.methods.lvd.recipe import DescentConfig
-from neuface_ray.methods.recipe import RECIPES
+from neuface_ray.former import former_settings
+from neuface_ray.methods.registry import recipes
+from neuface_ray.sections import as_mapping, chosen, fill_chosen
 from neuface_ray.training.synthetic import SyntheticConfig
 
 
@@ -40,7 +38,7 @@ class TrainConfig:
     """Everything that a training run can be told."""
 
     recipe: str = REQUIRED
-    """What to train: heatmap, lvd or glvd; its settings are the section of the same name."""
+    """What to train; its settings are the section of the same name."""
     output: str = REQUIRED
     """Folder of checkpoints, logs and the final weights, on a file system that all workers share. Running again with the same
     output continues where it stopped."""
@@ -86,11 +84,10 @@ class TrainConfig:
     """Also write TensorBoard event files."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
-    heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
-    lvd: DescentConfig = field(default_factory=DescentConfig)
-    glvd: GlvdConfig = field(default_factory=GlvdConfig)
+    recipe_settings: Any = field(default=None, metadata=chosen(by="recipe", among=recipes))
 
     def __post_init__(self) -> None:
+        fill_chosen(self)
         for name in ("steps", "batch", "log_steps", "checkpoint_steps", "validate_steps", "validation_samples"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -106,16 +103,15 @@ class TrainConfig:
     def result_settings(self) -> dict[str, Any]:
         """The part that the result depends on: not where it goes, where it runs, how often it is reported, nor the settings of
         recipes that are not chosen."""
-        return self._result_settings(asdict(self))
+        return self._result_settings(as_mapping(self))
 
     def former_result_settings(self) -> dict[str, Any]:
         """For each key of ``result_settings`` the value that stands for the behaviour before it existed."""
-        return self._result_settings(former_settings(TrainConfig))
+        return self._result_settings(former_settings(self))
 
     def _result_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
         others = {"output", "cluster", "tensorboard", "log_steps", "checkpoint_steps", "validate_steps", "validation_samples"}
-        unused = RECIPES.keys() - {self.recipe}
-        return {name: value for name, value in settings.items() if name not in others | unused}
+        return {name: value for name, value in settings.items() if name not in others}
 
     @property
     def hash(self) -> str:

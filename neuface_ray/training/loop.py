@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from neuface_ray.errors import NeufaceError
 from neuface_ray.heads import load_head
-from neuface_ray.methods.recipe import Recipe, Step, build_recipe
+from neuface_ray.methods.recipe import Recipe, Step
+from neuface_ray.methods.registry import build_recipe
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.data import Split, read_some, stack
 from neuface_ray.training.run_log import Journal
@@ -84,7 +85,7 @@ def train_worker(job: Job) -> None:
     if device.type == "cpu":
         torch.set_num_threads(config.cluster.cpus_per_worker)
     torch.manual_seed(config.seed)
-    recipe = build_recipe(config, load_head(config.head).to(device))
+    recipe = build_recipe(config.recipe, config.recipe_settings, load_head(config.head).to(device))
     network = recipe.build().to(device).train()
     if config.init:
         recipe.load(network, Path(config.init))

@@ -6,17 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuface_ray.methods.registry import recipes
 from neuface_ray.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from neuface_ray.training.run import Summary
-
-_WHAT = {
-    "heatmap": "marks sparse keypoints of a face in a crop, as guidance for GLVD",
-    "lvd": "reconstructs a face mesh of fixed topology from one or several crops by Learned Vertex Descent",
-    "glvd": "reconstructs a face mesh of fixed topology and sparse keypoints from one or several crops by Guided Learned "
-    "Vertex Descent",
-}
 
 
 def write_card(path: Path, config: TrainConfig, summary: Summary, facts: dict[str, Any]) -> None:
@@ -26,7 +20,7 @@ def write_card(path: Path, config: TrainConfig, summary: Summary, facts: dict[st
     path.write_text(
         f"""# {config.recipe}
 
-A network that {_WHAT[config.recipe]}. Head model: `{facts["head_model"]}`.
+A network that {recipes()[config.recipe].purpose}. Head model: `{facts["head_model"]}`.
 
 Trained {summary.steps} steps of {config.batch} samples by `python jobs/train.py`, configuration `{summary.config_hash}`, code
 version {facts["code_version"]}, on {summary.train_samples} samples of {", ".join(facts["data"])}.

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import neuface_ray
-from neuface_ray.former import complete, differing
 from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.former import complete, differing
 from neuface_ray.heads import load_head
-from neuface_ray.methods.recipe import Recipe, build_recipe
+from neuface_ray.methods.recipe import Recipe
+from neuface_ray.methods.registry import build_recipe
 from neuface_ray.ray_session import ray_session
 from neuface_ray.renamed import translate
 from neuface_ray.training.config import TrainConfig
@@ -69,7 +70,7 @@ def run(config: TrainConfig) -> Summary:
     if (folder / SUMMARY).is_file():
         return Summary(**json.loads((folder / SUMMARY).read_text()))
     head = load_head(config.head)
-    recipe = build_recipe(config, head)
+    recipe = build_recipe(config.recipe, config.recipe_settings, head)
     network = recipe.build()
     if config.init:
         recipe.load(network, Path(config.init))
@@ -99,8 +100,10 @@ def _absolute(path: str) -> str:
 
 def for_workers(config: TrainConfig) -> TrainConfig:
     """The configuration with paths that workers, which run in folders of their own, understand."""
-    weights = config.glvd.heatmap_weights
-    return config if weights is None else replace(config, glvd=replace(config.glvd, heatmap_weights=_absolute(weights)))
+    weights = getattr(config.recipe_settings, "heatmap_weights", None)
+    if weights is None:
+        return config
+    return replace(config, recipe_settings=replace(config.recipe_settings, heatmap_weights=_absolute(weights)))
 
 
 def _check_folder(folder: Path, config: TrainConfig) -> None:

@@ -82,7 +82,7 @@ def test_bad_inputs_are_explained_and_good_ones_beside_them_kept(ray_cluster, ti
         (["input={video}", "media.max_face=1"], "did you mean 'media.max_faces'"),
         (["input={video}", "media.max_faces=many"], "media.max_faces must be int"),
         (["input={video}", "media.max_faces=0"], "media.max_faces=0 must be positive"),
-        (["input={video}", "annotator.name=flame_fiting"], "flame_fitting"),
+        (["input={video}", "annotator.name=direct_fiting"], "direct_fitting"),
         (["input={video}", "head=/nowhere/flame.pkl"], "/nowhere/flame.pkl"),
         (["--config", "{folder}/nothing.yaml", "input={video}"], "no such configuration file"),
         ([], "not set: input"),

@@ -10,7 +10,7 @@ from neuface_ray.heads import load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
-from neuface_ray.methods.direct_fitting.annotator import FlameFitting
+from neuface_ray.methods.direct_fitting.annotator import DirectFitting
 from neuface_ray.metrics.annotation import mpve
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
@@ -56,7 +56,7 @@ def face_error_mm(head, clip, sequence, truth, alignment: str) -> float:
 def test_three_calibrated_views_give_the_metric_face(filmed):
     head, clip, truth = filmed
     assert clip.valid.mean() > 0.8
-    sequence = FlameFitting(head).annotate(clip)
+    sequence = DirectFitting(head).annotate(clip)
     assert face_error_mm(head, clip, sequence, truth, "rigid") < 2.5
     mean = replace(truth, shape=np.zeros_like(truth.shape), expression=np.zeros_like(truth.expression))
     assert face_error_mm(head, clip, sequence, truth, "rigid") < 0.8 * face_error_mm(head, clip, mean, truth, "rigid")
@@ -66,7 +66,7 @@ def test_three_uncalibrated_views_give_the_face_up_to_its_size(filmed):
     head, clip, truth = filmed
     views = tuple(replace(view, camera=None) for view in clip.segment.views)
     uncalibrated = replace(clip, segment=replace(clip.segment, views=views))
-    sequence = FlameFitting(head).annotate(uncalibrated)
+    sequence = DirectFitting(head).annotate(uncalibrated)
     assert sequence.translation is None
     assert face_error_mm(head, clip, sequence, truth, "similarity") < 2.5
     assert np.sqrt((sequence.shape**2).mean()) < 1.5

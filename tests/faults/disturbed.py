@@ -26,8 +26,8 @@ from tests.faults.processes import annotators, descendants, end, kill, wait_gone
 ROOT = Path(__file__).parents[2]
 KEYS = {"frames": ("clip_id", "frame_index", "view"), "clips": ("clip_id",), "segments": ("segment_id",)}
 OVERRIDES = (
-    "annotator.flame_fitting.pose_steps=15",
-    "annotator.flame_fitting.steps=25",
+    "annotator.direct_fitting.pose_steps=15",
+    "annotator.direct_fitting.steps=25",
     "gate.max_nme=30",
     "media.max_frames=6",
     "media.overlap=1",

@@ -22,22 +22,23 @@ from jobs.evaluate import main as evaluate
 from neuface_ray.evaluation.glvd import criteria as glvd_rules
 from neuface_ray.evaluation.neuface import criteria as rules
 from neuface_ray.evaluation.report import Criterion
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.heads.sequence_meshes import build_meshes
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig, prior_terms
+from neuface_ray.methods.direct_fitting.fit import prior_terms
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
 from neuface_ray.methods.encoder import train as encoder_script
-from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
 from neuface_ray.methods.encoder.augment import augment
 from neuface_ray.methods.encoder.losses import FaceTargets, LossWeights, accuracy, losses
+from neuface_ray.methods.encoder.settings import EncoderSettings
 from neuface_ray.methods.encoder.weights import load_encoder
-from neuface_ray.methods.glvd.recipe import GlvdConfig
-from neuface_ray.methods.lvd.annotator import DescentAnnotatorConfig
-from neuface_ray.methods.lvd.recipe import DescentConfig
-from neuface_ray.methods.neuface.fit import NeufaceConfig
-from neuface_ray.methods.recipe import Recipe, Step, build_recipe
-from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
+from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
+from neuface_ray.methods.lvd.settings import DescentSettings, LvdTrainingSettings
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings, NeufaceSettings
+from neuface_ray.methods.recipe import Recipe, Step
+from neuface_ray.methods.registry import AnnotatorConfig, build_annotator, build_recipe
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
@@ -87,7 +88,7 @@ def annotation(config: AnnotatorConfig, calibrated: bool = False) -> Arrays:
 
 
 def neuface(**changes: object) -> Arrays:
-    return annotation(AnnotatorConfig("neuface", neuface=NeufaceAnnotatorConfig(fit=NeufaceConfig(**changes))))
+    return annotation(AnnotatorConfig("neuface", settings=NeufaceSettings(fit=NeufaceFitSettings(**changes))))
 
 
 def neuface_fit() -> Arrays:
@@ -108,7 +109,7 @@ def neuface_chunks() -> Arrays:
 
 def neuface_released() -> Arrays:
     """The paper's weights, with what its released code does differently."""
-    weights = ObjectiveConfig(landmark=10.0, temporal=100.0, view=200.0, fidelity="released")
+    weights = ObjectiveSettings(landmark=10.0, temporal=100.0, view=200.0, fidelity="released")
     return neuface(passes=3, objective=weights, shape_prior=0.0, expression_prior=0.0, anneal=False)
 
 
@@ -123,7 +124,7 @@ def direct_fit_calibrated() -> Arrays:
 
 
 def directly(calibrated: bool) -> Arrays:
-    config = AnnotatorConfig("flame_fitting", flame_fitting=DirectFitConfig(pose_steps=8, steps=15))
+    config = AnnotatorConfig("direct_fitting", settings=DirectFittingSettings(pose_steps=8, steps=15))
     found = annotation(config, calibrated)
     sequence = MeshSequence("golden", "", head().id, **{name: found[name] for name in (*LABELS, "valid")})
     return found | {"vertices": build_meshes(sequence, head()).posed}
@@ -132,8 +133,8 @@ def directly(calibrated: bool) -> Arrays:
 def objective() -> Arrays:
     """Every term of the objectives, and the gradients of their sums, at a disturbed truth; the priors of direct fitting."""
     found = {}
-    configs = {"neuface": NeufaceConfig().objective, "direct": DirectFitConfig().objective}
-    configs["released"] = ObjectiveConfig(fidelity="released")
+    configs = {"neuface": NeufaceFitSettings().objective, "direct": DirectFittingSettings().objective}
+    configs["released"] = ObjectiveSettings(fidelity="released")
     for (name, config), calibrated in itertools.product(configs.items(), (False, True)):
         clip, truth = load_clip(head(), calibrated)
         sequence = disturbed(truth)
@@ -148,29 +149,29 @@ def objective() -> Arrays:
         found |= {f"{label} {n}": value.detach().numpy() for n, value in terms.items()}
         found |= {f"{label} gradient of {n}": v.grad.numpy() for n, v in given.items() if v.grad is not None}
     unknown = {n: given[n].detach() for n in ("shape", "expression")} | {"joints": torch.full((FRAMES, 1, 12), 0.1)}
-    priors = prior_terms(unknown, 0.9 * unknown["expression"], DirectFitConfig())
+    priors = prior_terms(unknown, 0.9 * unknown["expression"], DirectFittingSettings())
     return found | {f"prior {n}": value.numpy() for n, value in priors.items()}
 
 
 def encoder_answer() -> Arrays:
     """With one identity for the clip, and the identity of every picture."""
     shared = annotation(AnnotatorConfig("encoder"))
-    own = annotation(AnnotatorConfig("encoder", encoder=EncoderConfig(share_identity=False)))
+    own = annotation(AnnotatorConfig("encoder", settings=EncoderSettings(share_identity=False)))
     return shared | {"own shape": own["shape"]}
 
 
 def lvd_steps() -> Arrays:
-    return annotation(AnnotatorConfig("lvd", lvd=DescentAnnotatorConfig(steps=2)))
+    return annotation(AnnotatorConfig("lvd", settings=DescentSettings(steps=2)))
 
 
 def glvd_steps() -> Arrays:
-    return annotation(AnnotatorConfig("glvd", glvd=DescentAnnotatorConfig(steps=2)))
+    return annotation(AnnotatorConfig("glvd", settings=DescentSettings(steps=2)))
 
 
 def glvd_steps_calibrated() -> Arrays:
     """Each view by itself, in small batches."""
-    config = DescentAnnotatorConfig(steps=2, fuse_views=False, batch=4)
-    return annotation(AnnotatorConfig("glvd", glvd=config), True)
+    config = DescentSettings(steps=2, fuse_views=False, batch=4)
+    return annotation(AnnotatorConfig("glvd", settings=config), True)
 
 
 def batch_of_clip(columns: Sequence[str]) -> dict[str, Tensor]:
@@ -192,7 +193,7 @@ def terms_of_recipe(recipe: Recipe, batch: dict[str, Tensor], progress: float) -
 
 def training(config: TrainConfig, columns: Sequence[str]) -> Arrays:
     """Two steps from random weights, and the scores of the packaged ones."""
-    recipe = build_recipe(config, head())
+    recipe = build_recipe(config.recipe, config.recipe_settings, head())
     batch = batch_of_clip(columns)
     torch.manual_seed(config.seed)
     network = recipe.build().train()
@@ -221,16 +222,21 @@ def heatmap_training() -> Arrays:
 
 
 def lvd_training() -> Arrays:
-    config = two_steps("lvd", lvd=DescentConfig(views=2, one_view=0.0))
-    first = replace(config, lvd=DescentConfig(views=2, sdf=0.5, mask=True, canonical=True))
-    begun = terms_of_recipe(build_recipe(first, head()), batch_of_clip(LABELS), 0.2)
+    config = two_steps("lvd", recipe_settings=LvdTrainingSettings(views=2, one_view=0.0))
+    first = LvdTrainingSettings(views=2, sdf=0.5, mask=True, canonical=True)
+    begun = terms_of_recipe(build_recipe("lvd", first, head()), batch_of_clip(LABELS), 0.2)
     return training(config, LABELS) | begun
 
 
 def glvd_training() -> Arrays:
-    config = two_steps("glvd", glvd=GlvdConfig(views=2, one_view=0.5))
-    other = replace(config, glvd=GlvdConfig(views=2, one_view=0.0, heatmaps="landmarks", relative="distances", keypoints=13))
-    ablated = terms_of_recipe(build_recipe(other, head()), batch_of_clip((*LABELS, "landmarks")), 0.9)
+    config = two_steps("glvd", recipe_settings=GlvdTrainingSettings(views=2, one_view=0.5))
+    other = replace(
+        config,
+        recipe_settings=GlvdTrainingSettings(views=2, one_view=0.0, heatmaps="landmarks", relative="distances", keypoints=13),
+    )
+    ablated = terms_of_recipe(
+        build_recipe(other.recipe, other.recipe_settings, head()), batch_of_clip((*LABELS, "landmarks")), 0.9
+    )
     return training(config, LABELS) | {f"ablated {name}": value for name, value in ablated.items()}
 
 
@@ -316,11 +322,11 @@ def small_evaluation() -> Arrays:
     """The compact encoder and direct fitting on three drawn faces, through the command: criteria and tables of its report."""
     with tempfile.TemporaryDirectory() as folder:
         settings = (
-            "methods=[encoder,flame_fitting]",
+            "methods=[encoder,direct_fitting]",
             "synthetic=3",
             "size=160",
             "workers=1",
-            "settings.flame_fitting.steps=20",
+            "direct_fitting.steps=20",
         )
         evaluate(["evaluation=encoder", f"output={folder}", *(f"encoder.{one}" for one in settings)])
         report = json.loads((Path(folder) / "report.json").read_text())

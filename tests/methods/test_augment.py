@@ -1,13 +1,8 @@
 import torch
 
-from neuface_ray.methods.augment import (
-    AugmentConfig,
-    change_colours,
-    move_images,
-    move_points,
-    random_motion,
-)
+from neuface_ray.methods.augment import change_colours, move_images, move_points, random_motion
 from neuface_ray.methods.lvd.network import compose
+from neuface_ray.methods.settings import AugmentSettings
 from neuface_ray.networks.hourglass import gaussian_heatmaps, heatmap_peaks
 
 
@@ -17,7 +12,7 @@ def generator(seed=0):
 
 def test_pictures_and_points_move_together():
     points = torch.tensor([[[0.2, -0.3], [-0.4, 0.1], [0.0, 0.5]]]).repeat(6, 1, 1)
-    config = AugmentConfig(rotation_deg=30, scale=0.2, shift=0.2)
+    config = AugmentSettings(rotation_deg=30, scale=0.2, shift=0.2)
     motion = random_motion((6,), config, generator())
     pictures = gaussian_heatmaps(points, 64, 0.06)
     found, _ = heatmap_peaks(move_images(pictures, motion), window=4)
@@ -27,7 +22,7 @@ def test_pictures_and_points_move_together():
 
 
 def test_motions_compose():
-    first, second = random_motion((2, 3), AugmentConfig(), generator())
+    first, second = random_motion((2, 3), AugmentSettings(), generator())
     points = torch.rand(3, 5, 2) - 0.5
     assert torch.allclose(
         move_points(points, compose(second, first)), move_points(move_points(points, first), second), atol=1e-6

@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from neuface_ray.errors import ModelFileError, UsageError
-from neuface_ray.methods.glvd.recipe import GlvdConfig
-from neuface_ray.methods.heatmap.recipe import HeatmapConfig
+from neuface_ray.methods.glvd.network import GLVD
+from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
+from neuface_ray.methods.heatmap.settings import HeatmapTrainingSettings
 from neuface_ray.methods.lvd.network import LVD
-from neuface_ray.methods.lvd.recipe import DescentConfig
-from neuface_ray.methods.recipe import Step, build_recipe
+from neuface_ray.methods.lvd.settings import LvdTrainingSettings
+from neuface_ray.methods.recipe import Step
+from neuface_ray.methods.registry import build_recipe
 from neuface_ray.networks.hourglass import HeatmapNet
 from neuface_ray.networks.weight_file import load_network, save_network
-from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.data import read_some, split, stack
 
 SMALL = {"views": 3, "points": 32, "members": 40}
@@ -26,8 +27,8 @@ def heatmap_file(tmp_path_factory):
     return path
 
 
-def recipe_and_batch(head, data, **changes):
-    recipe = build_recipe(TrainConfig(output="none", **changes), head)
+def recipe_and_batch(head, data, kind, settings):
+    recipe = build_recipe(kind, settings, head)
     samples = read_some(split([str(data)], [], 0.0, recipe.reading, head.id).train, recipe.reading, 2, 0)
     return recipe, {name: torch.from_numpy(value) for name, value in stack(samples).items()}
 
@@ -37,7 +38,7 @@ def step(progress, seed=0):
 
 
 def test_lvd_learns_from_every_term(head, three_views):
-    recipe, batch = recipe_and_batch(head, three_views, recipe="lvd", lvd=DescentConfig(**SMALL, one_view=0.0))
+    recipe, batch = recipe_and_batch(head, three_views, "lvd", LvdTrainingSettings(**SMALL, one_view=0.0))
     module = recipe.build()
     early, late = recipe.losses(module, batch, step(0.0)), recipe.losses(module, batch, step(0.9))
     assert set(early) == {"vertices"}
@@ -52,10 +53,10 @@ def test_lvd_learns_from_every_term(head, three_views):
 
 @pytest.mark.parametrize("kind", ["lvd", "glvd"])
 def test_distances_come_first_and_masks_are_optional(head, single_views, kind):
-    settings = {"lvd": DescentConfig, "glvd": lambda **more: GlvdConfig(heatmaps="none", **more)}[kind](
+    settings = {"lvd": LvdTrainingSettings, "glvd": lambda **more: GlvdTrainingSettings(heatmaps="none", **more)}[kind](
         **SMALL, sdf=0.2, mask=True
     )
-    recipe, batch = recipe_and_batch(head, single_views, recipe=kind, **{kind: settings})
+    recipe, batch = recipe_and_batch(head, single_views, kind, settings)
     module = recipe.build()
     assert module.n_channels == 4
     assert set(recipe.losses(module, batch, step(0.1))) == {"distance"}
@@ -68,8 +69,8 @@ def test_distances_come_first_and_masks_are_optional(head, single_views, kind):
 
 @pytest.mark.parametrize("kind", ["lvd", "glvd"])
 def test_mixed_precision_changes_little(head, three_views, kind):
-    settings = DescentConfig(**SMALL) if kind == "lvd" else GlvdConfig(heatmaps="landmarks", **SMALL)
-    recipe, batch = recipe_and_batch(head, three_views, recipe=kind, **{kind: settings})
+    settings = LvdTrainingSettings(**SMALL) if kind == "lvd" else GlvdTrainingSettings(heatmaps="landmarks", **SMALL)
+    recipe, batch = recipe_and_batch(head, three_views, kind, settings)
     module = recipe.build()
     exact = recipe.losses(module, batch, step(0.9))
     with torch.autocast("cpu", torch.bfloat16):
@@ -83,8 +84,8 @@ def test_mixed_precision_changes_little(head, three_views, kind):
 
 
 def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):
-    settings = DescentConfig(**SMALL, trust=0.0)
-    recipe, batch = recipe_and_batch(head, single_views, recipe="lvd", lvd=settings)
+    settings = LvdTrainingSettings(**SMALL, trust=0.0)
+    recipe, batch = recipe_and_batch(head, single_views, "lvd", settings)
     module = recipe.build()
     known = {}
 
@@ -125,8 +126,8 @@ def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):
     ids=str,
 )
 def test_glvd_learns_from_every_term_and_leaves_the_heatmaps_frozen(head, three_views, heatmap_file, changes):
-    settings = GlvdConfig(**SMALL, one_view=0.0, heatmap_weights=str(heatmap_file), **changes)
-    recipe, batch = recipe_and_batch(head, three_views, recipe="glvd", glvd=settings)
+    settings = GlvdTrainingSettings(**SMALL, one_view=0.0, heatmap_weights=str(heatmap_file), **changes)
+    recipe, batch = recipe_and_batch(head, three_views, "glvd", settings)
     module = recipe.build().train()
     before = {name: value.clone() for name, value in module.state_dict().items() if name.startswith("heatmap_net")}
     assert bool(before) == (settings.heatmaps == "network")
@@ -142,7 +143,7 @@ def test_glvd_learns_from_every_term_and_leaves_the_heatmaps_frozen(head, three_
 
 
 def test_heatmaps_are_scored_by_the_distance_of_their_peaks(head, single_views):
-    recipe, batch = recipe_and_batch(head, single_views, recipe="heatmap", heatmap=HeatmapConfig(crop_size=64, width=16))
+    recipe, batch = recipe_and_batch(head, single_views, "heatmap", HeatmapTrainingSettings(crop_size=64, width=16))
     module = recipe.build()
     assert recipe.losses(module, batch, step(0.0))["heatmaps"].isfinite()
     points = recipe.points(batch)
@@ -163,13 +164,13 @@ def test_weights_come_back_as_they_went_and_only_to_their_own_kind(head, heatmap
     model = LVD(30, width=16, stacks=1)
     path = tmp_path / "lvd.safetensors"
     save_network(model, path, {"head_model": "a/b/c"})
-    loaded, facts = load_network("lvd", path, "x.path")
+    loaded, facts = load_network(LVD, path, "x.path")
     assert facts == {"head_model": "a/b/c"}
     for (name, value), other in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert torch.allclose(value, other, atol=2e-3), name
     with pytest.raises(ModelFileError, match="holds weights of heatmap, not of lvd"):
-        load_network("lvd", heatmap_file, "init")
+        load_network(LVD, heatmap_file, "init")
     with pytest.raises(ModelFileError, match=r"no glvd weights at .*jobs/train\.py"):
-        load_network("glvd", tmp_path / "none.safetensors", "annotator.glvd.weights")
+        load_network(GLVD, tmp_path / "none.safetensors", "annotator.glvd.weights")
     with pytest.raises(UsageError, match="recipe='nerf' does not exist"):
-        build_recipe(TrainConfig("nerf", "out"), head)
+        build_recipe("nerf", None, head)

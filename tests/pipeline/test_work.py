@@ -23,7 +23,7 @@ SEGMENT = Segment("0123456789abcdef", "somebody", (View("front", "s3://user:pass
 def context(tmp_path) -> WorkerContext:
     config = load(AnnotateConfig, None, ["input=a", f"output={tmp_path}/out", "max_attempts=3"])
     return WorkerContext(
-        config, config.media, Output.open(config.output, Provenance(tmp_path.name, "flame_fitting", "head/1/abc"))
+        config, config.media, Output.open(config.output, Provenance(tmp_path.name, "direct_fitting", "head/1/abc"))
     )
 
 
@@ -111,7 +111,7 @@ def test_a_worker_whose_gpu_is_lost_ends_itself(context):
 
 
 def test_attempts_of_another_run_do_not_count(context):
-    earlier = Output(context.output.store, Provenance("earlier", "flame_fitting", "head/1/abc"))
+    earlier = Output(context.output.store, Provenance("earlier", "direct_fitting", "head/1/abc"))
     for _ in range(3):
         earlier.begin_attempt(SEGMENT.segment_id, "annotate")
     assert attempt(context, SEGMENT, "annotate", lambda: "done") == "done"

@@ -13,7 +13,8 @@ import pytest
 
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
-from neuface_ray.methods.glvd.recipe import GlvdConfig
+from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
+from neuface_ray.networks.hourglass import HeatmapNet
 from neuface_ray.networks.weight_file import load_network
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.loop import learning_rate
@@ -89,7 +90,7 @@ def test_a_training_learns_exports_and_is_not_repeated(ray_cluster, single_views
     assert losses[-1] < 0.8 * losses[0]
     tested = [row["step"] for row in read_log(tmp_path / "out") if "validation/distance_percent" in row]
     assert tested == [20, 40]
-    module, facts = load_network("heatmap", summary.weights, "x")
+    module, facts = load_network(HeatmapNet, summary.weights, "x")
     assert module.options["width"] == 16
     assert facts["config_hash"] == config.hash
     assert "distance_percent" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
@@ -183,6 +184,6 @@ def wait_for(condition, process, seconds=180):
 
 def test_workers_get_paths_that_do_not_depend_on_their_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    config = TrainConfig(recipe="glvd", output="out", glvd=GlvdConfig(heatmap_weights="a/model.safetensors"))
-    assert for_workers(config).glvd.heatmap_weights == str(tmp_path / "a" / "model.safetensors")
-    assert for_workers(TrainConfig(recipe="glvd", output="out")).glvd.heatmap_weights is None
+    config = TrainConfig("glvd", "out", recipe_settings=GlvdTrainingSettings(heatmap_weights="a/model.safetensors"))
+    assert for_workers(config).recipe_settings.heatmap_weights == str(tmp_path / "a" / "model.safetensors")
+    assert for_workers(TrainConfig("glvd", "out")).recipe_settings.heatmap_weights is None

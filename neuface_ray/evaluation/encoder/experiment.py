@@ -45,7 +45,7 @@ def evaluate(settings: EncoderEvaluation, head: str, output: str | Path) -> Repo
     if not settings.photos and settings.synthetic <= 0:
         raise UsageError("nothing to evaluate: give encoder.photos=[PATH, ...] or encoder.synthetic=NUMBER")
     check_materials("encoder", settings)
-    annotators = build_baselines(settings.methods, settings.settings, load_head(head))
+    annotators = build_baselines(settings, load_head(head))
     media = MediaConfig(max_faces=1)
     photographs = [segment for path in settings.photos for segment in plan(path, media) if segment.is_image]
     if settings.photos and not photographs:
@@ -55,7 +55,7 @@ def evaluate(settings: EncoderEvaluation, head: str, output: str | Path) -> Repo
     rows = parallel_map(FaceScorer.score, items, settings.workers, "encoder", "pictures", open_state=open_state)
     materials = ", ".join(f"{kind} {folder}" for kind, folder in settings.materials().items())
     facts = {
-        "weights": f"{settings.settings.weights or 'packaged'} (sha256 {annotators['encoder'].weights_hash})",
+        "weights": f"{settings.weights or 'packaged'} (sha256 {annotators['encoder'].weights_hash})",
         "head": head,
         "synthetic": f"{settings.synthetic} faces of {settings.size} px, seed {settings.seed}; {materials}",
     }
@@ -66,7 +66,7 @@ def evaluate(settings: EncoderEvaluation, head: str, output: str | Path) -> Repo
 @contextmanager
 def open_scorer(settings: EncoderEvaluation, head: str) -> Iterator[FaceScorer]:
     """Open what scores faces in a process."""
-    with open_baselines(settings.methods, settings.settings, head, sized_by="encoder") as baselines:
+    with open_baselines(settings, head, sized_by="encoder") as baselines:
         yield FaceScorer(settings, baselines)
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from neuface_ray.evaluation.settings import BaselineSettings
-from neuface_ray.synthesis.materials import Materials
 
 
 @dataclass(frozen=True)
-class EncoderEvaluation(Materials):
+class EncoderEvaluation(BaselineSettings):
     """The encoder alone on photographs and on synthetic faces."""
 
     methods: list[str] = field(default_factory=lambda: ["encoder"])
     """Annotators under evaluation: encoder, and any others for comparison."""
-    settings: BaselineSettings = field(default_factory=BaselineSettings)
-    """Settings of the annotators."""
     photos: list[str] = field(default_factory=list)
     """Photographs, folders or globs of them. Files of 68 landmarks beside them (.pts, .npy, AFLW2000-3D's .mat) are used."""
     synthetic: int = 400

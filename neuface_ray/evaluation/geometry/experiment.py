@@ -31,13 +31,11 @@ from neuface_ray.evaluation.scans import ScanFiles, list_scans, normalise, read_
 from neuface_ray.evaluation.tables import Row
 from neuface_ray.heads import load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
-from neuface_ray.methods.registry import Annotator
+from neuface_ray.methods.annotator import Annotator
 from neuface_ray.pipeline.parallel_map import parallel_map
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.types import FaceClip
 
-SEEN_BY = {"encoder": (ONE, VIEWS, TURNING), "neuface": (ONE, VIEWS, TURNING)}
-"""How annotators see a head; those that are not named see it from one view and from several together."""
 FPS = 25.0
 _NOD_DEG = 8.0
 _THUMBNAIL = 128
@@ -50,7 +48,7 @@ def evaluate(settings: GeometryEvaluation, head: str, output: str | Path) -> Rep
         UsageError: a criterion would be without measurements, or a path or weight file does not exist.
     """
     settings.check()
-    annotators = build_baselines(settings.methods, settings.settings, load_head(head))
+    annotators = build_baselines(settings, load_head(head))
     scans = [] if settings.scans is None else list_scans(settings.scans, settings.manifest)
     items = [*scans, *range(settings.identities)]
     open_state = partial(open_scorer, settings, head)
@@ -74,7 +72,7 @@ def describe(settings: GeometryEvaluation, head: str, weights_hash: str | None, 
     people = f"{settings.identities} heads, seed {settings.seed}, identities x {settings.shape_sd}"
     views = f"yaws {settings.yaws}, together {settings.together}; {settings.frames} frames to {settings.turn_deg}"
     return {
-        "weights": f"{settings.settings.weights or 'packaged'} (sha256 {weights_hash})",
+        "weights": f"{settings.weights or 'packaged'} (sha256 {weights_hash})",
         "head": head,
         "scans": f"{settings.scans}: {scans}",
         "synthetic": f"{people}, expressions x {settings.expressions}; {materials}",
@@ -94,7 +92,7 @@ class HeadResult:
 @contextmanager
 def open_scorer(settings: GeometryEvaluation, head: str) -> Iterator[HeadScorer]:
     """Open what scores heads in a process."""
-    with open_baselines(settings.methods, settings.settings, head, sized_by="encoder") as baselines:
+    with open_baselines(settings, head, sized_by="encoder") as baselines:
         yield HeadScorer(settings, baselines)
 
 
@@ -139,7 +137,7 @@ class HeadScorer:
         yield common | reference
         for seen, yaw, clip in self.clips(subject):
             for name, annotator in self.baselines.annotators.items():
-                if seen in SEEN_BY.get(name, (ONE, VIEWS)):
+                if seen != TURNING or name in self.settings.methods_on_turning:
                     predicted = self.predict(annotator, clip)
                     failed = dict.fromkeys(reference, float("nan"))
                     scores = failed if predicted is None else score(subject.scan, predicted, points)

@@ -6,17 +6,15 @@ from dataclasses import dataclass, field
 
 from neuface_ray.errors import UsageError
 from neuface_ray.evaluation.settings import BaselineSettings
-from neuface_ray.synthesis.materials import Materials, check_materials
+from neuface_ray.synthesis.materials import check_materials
 
 
 @dataclass(frozen=True)
-class GeometryEvaluation(Materials):
+class GeometryEvaluation(BaselineSettings):
     """Scans and synthetic heads seen from known cameras, scored scan to mesh."""
 
-    methods: list[str] = field(default_factory=lambda: ["encoder", "flame_fitting", "neuface"])
+    methods: list[str] = field(default_factory=lambda: ["encoder", "direct_fitting", "neuface"])
     """Annotators under evaluation: encoder and neuface, which the acceptance criteria are about, and any others."""
-    settings: BaselineSettings = field(default_factory=BaselineSettings)
-    """Settings of the annotators."""
     scans: str | None = None
     """Folder of scanned or foreign heads (.obj, .ply, ...); null: synthetic heads alone."""
     manifest: str | None = None
@@ -39,6 +37,8 @@ class GeometryEvaluation(Materials):
     """Frames of the sequence in which the head turns to one side, to the other and back; 0 for none."""
     turn_deg: float = 40.0
     """How far it turns."""
+    methods_on_turning: list[str] = field(default_factory=lambda: ["encoder", "neuface"])
+    """Those of the annotators that are asked for the turning head."""
     points: int = 1000
     """Points on each head's surface that are scored."""
     workers: int = 2

@@ -30,11 +30,13 @@ from neuface_ray.evaluation.tables import Row
 from neuface_ray.geometry.alignment import rigid
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
-from neuface_ray.methods.encoder.annotator import NeufaceAnnotatorConfig
+from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.lvd.annotator import VertexDescent
-from neuface_ray.methods.registry import ANNOTATORS, Annotator, AnnotatorConfig, build_annotator
+from neuface_ray.methods.neuface.settings import NeufaceSettings
+from neuface_ray.methods.registry import AnnotatorConfig, annotators, build_annotator
 from neuface_ray.metrics.annotation import MM
 from neuface_ray.pipeline.parallel_map import parallel_map
+from neuface_ray.sections import entry_of
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
@@ -75,9 +77,8 @@ def evaluate(settings: GlvdEvaluation, head: str, output: str | Path) -> Report:
 
 def check(settings: GlvdEvaluation) -> None:
     """Raise UsageError for settings that cannot work."""
-    unknown = [name for name in settings.methods if name not in ANNOTATORS]
-    if unknown:
-        raise UsageError(f"glvd_claims.methods: {unknown[0]!r} does not exist; choose from {', '.join(ANNOTATORS)}")
+    for name in settings.methods:
+        entry_of(annotators(), "glvd_claims.methods", name)
     if not {"lvd", "glvd"} <= set(settings.methods):
         raise UsageError(f"glvd_claims.methods={settings.methods} must name lvd and glvd, which the criteria are about")
     views = settings.views
@@ -101,15 +102,15 @@ def describe(settings: GlvdEvaluation, scorer: SubjectScorer) -> dict[str, objec
 
 def build_methods(settings: GlvdEvaluation, head: HeadModel) -> dict[str, Annotator]:
     """Build the annotators by name."""
-    config = AnnotatorConfig(
-        device=settings.device,
-        flame_fitting=settings.flame_fitting,
-        encoder=settings.encoder,
-        neuface=NeufaceAnnotatorConfig(settings.encoder, settings.neuface),
-        lvd=settings.lvd,
-        glvd=settings.glvd,
-    )
-    return {name: build_annotator(replace(config, name=name), head) for name in settings.methods}
+    given = {
+        "direct_fitting": settings.direct_fitting,
+        "encoder": settings.encoder,
+        "neuface": NeufaceSettings(settings.encoder, settings.neuface),
+        "lvd": settings.lvd,
+        "glvd": settings.glvd,
+    }
+    configs = {name: AnnotatorConfig(name, settings.device, given.get(name)) for name in settings.methods}
+    return {name: build_annotator(config, head) for name, config in configs.items()}
 
 
 @dataclass

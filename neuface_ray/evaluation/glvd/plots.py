@@ -19,7 +19,13 @@ from neuface_ray.methods.lvd.annotator import VertexDescent
 from neuface_ray.methods.lvd.network import apply_similarity
 from neuface_ray.types import FaceClip
 
-COLOURS = {"lvd": "tab:red", "glvd": "tab:blue", "encoder": "tab:orange", "flame_fitting": "tab:green", "neuface": "tab:purple"}
+COLOURS = {
+    "lvd": "tab:red",
+    "glvd": "tab:blue",
+    "encoder": "tab:orange",
+    "direct_fitting": "tab:green",
+    "neuface": "tab:purple",
+}
 STROKES = {1: "-", 3: "--", 6: ":"}
 SHOWN_STEPS, TILE = (0, 2, 4, 8), 320
 POINT, GUIDE = (94, 234, 212), (255, 176, 32)

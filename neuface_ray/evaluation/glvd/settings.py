@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from neuface_ray.media.config import MediaConfig
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
-from neuface_ray.methods.encoder.annotator import EncoderConfig
-from neuface_ray.methods.lvd.annotator import DescentAnnotatorConfig
-from neuface_ray.methods.neuface.fit import NeufaceConfig
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
+from neuface_ray.methods.encoder.settings import EncoderSettings
+from neuface_ray.methods.lvd.settings import DescentSettings
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 from neuface_ray.synthesis.materials import Materials
 
 
@@ -16,7 +16,7 @@ from neuface_ray.synthesis.materials import Materials
 class GlvdEvaluation(Materials):
     """GLVD and its baselines on synthetic people with truth, and on real clips."""
 
-    methods: list[str] = field(default_factory=lambda: ["lvd", "glvd", "encoder", "flame_fitting", "neuface"])
+    methods: list[str] = field(default_factory=lambda: ["lvd", "glvd", "encoder", "direct_fitting", "neuface"])
     """What is compared; lvd and glvd are what the acceptance criteria are about."""
     identities: int = 24
     """Synthetic people, each with a face, light and cameras of its own, seen at one instant."""
@@ -34,15 +34,15 @@ class GlvdEvaluation(Materials):
     """Real recordings, reported without criteria; of each the largest face of its first segment."""
     media: MediaConfig = field(default_factory=lambda: MediaConfig(max_frames=30, max_faces=1))
     """How landmarks are detected and crops are cut, and how real clips are read."""
-    lvd: DescentAnnotatorConfig = field(default_factory=DescentAnnotatorConfig)
+    lvd: DescentSettings = field(default_factory=DescentSettings)
     """LVD, trained with the budget and on the data of GLVD."""
-    glvd: DescentAnnotatorConfig = field(default_factory=DescentAnnotatorConfig)
+    glvd: DescentSettings = field(default_factory=DescentSettings)
     """GLVD."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     """The encoder, alone and in NeuFace."""
-    flame_fitting: DirectFitConfig = field(default_factory=DirectFitConfig)
+    direct_fitting: DirectFittingSettings = field(default_factory=DirectFittingSettings)
     """Direct parameter fitting."""
-    neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
+    neuface: NeufaceFitSettings = field(default_factory=NeufaceFitSettings)
     """NeuFace as it is run by default."""
     timed_frames: int = 20
     """Frames of the clip of one view on which time per face is measured."""

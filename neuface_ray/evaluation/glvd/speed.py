@@ -13,11 +13,12 @@ from neuface_ray.evaluation.glvd.scores import only_views
 from neuface_ray.evaluation.glvd.settings import GlvdEvaluation
 from neuface_ray.evaluation.tables import Row
 from neuface_ray.heads import HeadModel
-from neuface_ray.methods.encoder.annotator import NeufaceAnnotatorConfig
+from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.encoder.network import DecaEncoder
 from neuface_ray.methods.lvd.annotator import VertexDescent
 from neuface_ray.methods.neuface.fit import RELEASED_BATCH
-from neuface_ray.methods.registry import Annotator, AnnotatorConfig, build_annotator
+from neuface_ray.methods.neuface.settings import NeufaceSettings
+from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.types import FaceClip
 
 RELEASED_LR, RELEASED_PASSES = 2e-5, 100
@@ -76,9 +77,9 @@ def time_papers_neuface(settings: GlvdEvaluation, front: FaceClip, head: HeadMod
         passes=RELEASED_PASSES,
         min_improvement=float("-inf"),
     )
-    config = AnnotatorConfig(name="neuface", device=settings.device, neuface=NeufaceAnnotatorConfig(settings.encoder, fit))
+    config = AnnotatorConfig(name="neuface", device=settings.device, settings=NeufaceSettings(settings.encoder, fit))
     encoder = build_annotator(config, head).encoder
-    whole = replace(config, neuface=replace(config.neuface, fit=replace(fit, moves_from=encoder.stages[0])))
+    whole = replace(config, settings=NeufaceSettings(settings.encoder, replace(fit, moves_from=encoder.stages[0])))
     annotator = build_annotator(whole, head)
     packaged = _timed(
         "neuface, packaged encoder whole", lambda: annotator.annotate(front), front.n_frames, "100 passes", warm=False

@@ -244,7 +244,7 @@ def draw_charts(
             traces.setdefault(str(result.rows[0]["sequence"]), {})[name] = trace
     moving = {name: np.std(trace["truth"]["lips"]) + np.std(trace["truth"]["lids"]) for name, trace in traces.items()}
     liveliest = max(moving, key=moving.get)
-    annotator = build_annotator(AnnotatorConfig(name="encoder", device=settings.device, encoder=settings.encoder), _head(head))
+    annotator = build_annotator(AnnotatorConfig(name="encoder", device=settings.device, settings=settings.encoder), _head(head))
     shown = [sequence.open()[0].clip for sequence in sequences[:4]]
     gradients, share = plots.gradient_maps(annotator, [clip for clip in shown if clip.valid.all(1).any()], folder)
     names = [

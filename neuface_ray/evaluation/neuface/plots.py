@@ -24,7 +24,8 @@ from neuface_ray.evaluation.neuface.variants import (
 )
 from neuface_ray.evaluation.synthetic_clips import uncalibrated
 from neuface_ray.evaluation.tables import Row, select
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.metrics.annotation import nan_mean
 from neuface_ray.types import FaceClip
@@ -110,7 +111,7 @@ def gradient_of_landmark_loss(annotator: EncoderAnnotator, clip: FaceClip, frame
     observations = Observations.of(uncalibrated(clip), head, annotator.device).of_frames(range(frame, frame + 1))
     images = (annotator.crops(clip)[frame].to(annotator.device).float() / 255).requires_grad_(True)
     parameters = annotator.encoder(images).unflatten(1, len(images))
-    terms = Objective(head, observations, ObjectiveConfig(temporal=0, smoothness=0, view=0)).terms(parameters)
+    terms = Objective(head, observations, ObjectiveSettings(temporal=0, smoothness=0, view=0)).terms(parameters)
     return torch.autograd.grad(terms["landmark"], images)[0].norm(dim=1).cpu().numpy()
 
 

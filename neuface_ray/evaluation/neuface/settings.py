@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from neuface_ray.media.config import MediaConfig
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
-from neuface_ray.methods.encoder.annotator import EncoderConfig
-from neuface_ray.methods.neuface.fit import NeufaceConfig
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
+from neuface_ray.methods.encoder.settings import EncoderSettings
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 from neuface_ray.synthesis.materials import Materials
 
 
@@ -37,12 +37,12 @@ class NeufaceEvaluation(Materials):
     """Real recordings, reported without criteria; of each the largest face of its first segment."""
     media: MediaConfig = field(default_factory=lambda: MediaConfig(max_frames=60, max_faces=1))
     """How landmarks are detected and crops are cut, and how real clips are read."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
     """The encoder that is evaluated and that NeuFace adapts."""
-    neuface: NeufaceConfig = field(default_factory=NeufaceConfig)
+    neuface: NeufaceFitSettings = field(default_factory=NeufaceFitSettings)
     """NeuFace with all its terms."""
-    direct: DirectFitConfig = field(
-        default_factory=lambda: DirectFitConfig(NeufaceConfig().objective, shape_prior=1.0, expression_prior=1.0)
+    direct: DirectFittingSettings = field(
+        default_factory=lambda: DirectFittingSettings(NeufaceFitSettings().objective, shape_prior=1.0, expression_prior=1.0)
     )
     """Direct fitting with the same terms, equally weighted, and the priors that give it the lowest vertex error."""
     low_pass: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])

@@ -11,14 +11,13 @@ import torch
 
 from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
 from neuface_ray.evaluation.synthetic_clips import from_image, in_image, uncalibrated
-from neuface_ray.fitting.objective import ObjectiveConfig
 from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.fitting.targets import SIGMAS, low_passed
 from neuface_ray.geometry.rotations import align_hemisphere, quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
-from neuface_ray.methods.encoder.annotator import NeufaceAnnotatorConfig
-from neuface_ray.methods.neuface.fit import NeufaceConfig
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings, NeufaceSettings
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.types import FaceClip, MeshSequence
 
@@ -67,13 +66,13 @@ def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant
     whole = replace(neuface, moves_from=lowest_stage, lr=settings.whole_lr)
 
     def bare(shared: bool) -> AnnotatorConfig:
-        return AnnotatorConfig(name="encoder", device=device, encoder=replace(encoder, share_identity=shared))
+        return AnnotatorConfig(name="encoder", device=device, settings=replace(encoder, share_identity=shared))
 
-    def adapted(fit: NeufaceConfig) -> AnnotatorConfig:
-        return AnnotatorConfig(name="neuface", device=device, neuface=NeufaceAnnotatorConfig(encoder, fit))
+    def adapted(fit: NeufaceFitSettings) -> AnnotatorConfig:
+        return AnnotatorConfig(name="neuface", device=device, settings=NeufaceSettings(encoder, fit))
 
-    def fitted(fit: DirectFitConfig) -> AnnotatorConfig:
-        return AnnotatorConfig(name="flame_fitting", device=device, flame_fitting=fit)
+    def fitted(fit: DirectFittingSettings) -> AnnotatorConfig:
+        return AnnotatorConfig(name="direct_fitting", device=device, settings=fit)
 
     def with_terms(**choice: bool) -> AnnotatorConfig:
         return adapted(replace(neuface, objective=choose_terms(neuface.objective, **choice)))
@@ -101,7 +100,7 @@ def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant
     return variants
 
 
-def choose_terms(objective: ObjectiveConfig, view: bool, temporal: bool) -> ObjectiveConfig:
+def choose_terms(objective: ObjectiveSettings, view: bool, temporal: bool) -> ObjectiveSettings:
     """The objective without its multi-view term, or without all that looks along time (orientation and expressions)."""
     if not view:
         objective = replace(objective, view=0.0)

@@ -8,18 +8,19 @@ import time
 from neuface_ray.fitting.objective import Observations
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.annotator import Annotator
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig, fit_directly
+from neuface_ray.methods.direct_fitting.fit import fit_directly
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
 from neuface_ray.types import FaceClip, MeshSequence
 
 
-class FlameFitting(Annotator):
-    """Fits head parameters to the landmarks of a clip; works for any head model despite its historical name."""
+class DirectFitting(Annotator):
+    """Fits head parameters to the landmarks of a clip, for any head model."""
 
-    name = "flame_fitting"
+    name = "direct_fitting"
 
-    def __init__(self, head: HeadModel, config: DirectFitConfig | None = None, device: str = "auto"):
+    def __init__(self, head: HeadModel, config: DirectFittingSettings | None = None, device: str = "auto"):
         super().__init__(head, device)
-        self.config = config or DirectFitConfig()
+        self.config = config or DirectFittingSettings()
 
     def annotate(self, clip: FaceClip) -> MeshSequence:
         """Fits one clip; a fit that ends in numbers that are not finite is marked ``diverged``."""

@@ -10,49 +10,24 @@ the far side of a turned head count less, because detectors guess them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Fit, Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Fit, Objective, Observations
 from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.geometry.rotations import matrix_to_rotvec, mean_rotation, rotvec_to_matrix
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
 from neuface_ray.types import ARKIT_NAMES, JOINT_NAMES
 
 
-@dataclass
-class DirectFitConfig:
-    """Settings of direct fitting; the priors are weights of mean squared coefficients in standard deviations."""
-
-    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(smoothness=2.0))
-    """Weights of the data terms."""
-    pose_steps: int = 20
-    """Adam steps on orientation and camera alone."""
-    steps: int = 120
-    """Adam steps on all parameters."""
-    shape_prior: float = 0.05
-    """Weight of the identity prior."""
-    expression_prior: float = 0.02
-    """Weight of the prior that pulls expressions to the detector's scores, or to zero."""
-    jaw_prior: float = 1e-3
-    """Weight of the prior on joints that the head articulates by rotation."""
-    hidden_weight: float = 0.2
-    """Factor on landmarks whose surface faces away from the camera."""
-    use_blendshapes: bool = True
-    """Start expressions from the detector's blendshape scores, where the head has them."""
-    lr_pose: float = 0.02
-    """Step size of rotations (radians) and of log camera scale."""
-    lr_coefficients: float = 0.06
-    """Step size of identity and expression coefficients."""
-
-
-def fit_directly(head: HeadModel, seen: Observations, config: DirectFitConfig) -> Fit:
+def fit_directly(head: HeadModel, seen: Observations, config: DirectFittingSettings) -> Fit:
     """Fits the head to the landmarks of a clip.
 
     Args:
@@ -74,7 +49,7 @@ def fit_directly(head: HeadModel, seen: Observations, config: DirectFitConfig) -
     return Fit(parameters, last)
 
 
-def start_values(head: HeadModel, seen: Observations, config: DirectFitConfig) -> dict[str, Tensor]:
+def start_values(head: HeadModel, seen: Observations, config: DirectFittingSettings) -> dict[str, Tensor]:
     """Starting values of the unknowns: mean identity, closed-form pose and camera, expressions from blendshape scores.
 
     Returns:
@@ -191,7 +166,7 @@ def optimise(
     unknown: dict[str, Tensor],
     head: HeadModel,
     objective: Objective,
-    config: DirectFitConfig,
+    config: DirectFittingSettings,
     steps: int,
 ) -> dict[str, float]:
     """Adam with a cosine decay on ``moving``, in place; returns the last value of every term."""
@@ -226,7 +201,7 @@ def optimise(
     return {name: value.item() for name, value in terms.items()}
 
 
-def prior_terms(unknown: dict[str, Tensor], start: Tensor, config: DirectFitConfig) -> dict[str, Tensor]:
+def prior_terms(unknown: dict[str, Tensor], start: Tensor, config: DirectFittingSettings) -> dict[str, Tensor]:
     """Statistical regularisers (Eq. 5); expressions are drawn to where the detector's scores started them."""
     return {
         "shape_prior": config.shape_prior * mean_square(unknown["shape"]),

@@ -16,23 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuface_ray.methods.lvd.network import (
-    LIMIT,
-    PROFILES,
-    Descent,
-    PointField,
-    Scene,
-    iterate,
-    single_view_defaults,
-    start_cloud,
-    with_mask,
-)
+from neuface_ray.methods.glvd.settings import HEATMAP_SOURCES, RELATIVE
+from neuface_ray.methods.lvd.network import Descent, PointField, Scene, iterate, single_view_defaults, start_cloud, with_mask
+from neuface_ray.methods.lvd.settings import LIMIT, PROFILES
 from neuface_ray.networks.hourglass import ConvBlock, HeatmapNet, Hourglass, StackedHourglass, gaussian_heatmaps
 
 OCTAVES = 3
-RELATIVE = ("offsets", "distances", "none")
 ENCODING_SIGMA = 0.25
-HEATMAP_SOURCES = ("network", "landmarks", "none")
 
 
 def relative_encoding(points: Tensor, keypoints: Tensor) -> Tensor:
@@ -64,6 +54,8 @@ class GLVD(nn.Module):
             or ``none``. heatmap_options: of the network. relative: how vertices are encoded relative to the keypoints, by
             ``distances``, by ``offsets`` as well, or not at all (``none``, an ablation).
     """
+
+    kind = "glvd"
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,13 +10,15 @@ from torch import Tensor, nn
 
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.augment import move_points
-from neuface_ray.methods.glvd.network import GLVD, HEATMAP_SOURCES, RELATIVE
-from neuface_ray.methods.heatmap.keypoints import SETS, image_keypoints, surface_keypoints
+from neuface_ray.methods.glvd.network import GLVD
+from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
+from neuface_ray.methods.heatmap.keypoints import image_keypoints, surface_keypoints
 from neuface_ray.methods.lvd.labels import Batch, Targets, head_to_view, locate, typical_place
 from neuface_ray.methods.lvd.network import Scene, descent_error, start_cloud
 from neuface_ray.methods.lvd.queries import chance, queries, some_of, way_of
-from neuface_ray.methods.lvd.recipe import MM, DescentConfig, LvdRecipe
+from neuface_ray.methods.lvd.recipe import MM, LvdRecipe
 from neuface_ray.methods.recipe import Step, pixels
+from neuface_ray.networks.hourglass import HeatmapNet
 from neuface_ray.networks.weight_file import load_network
 from neuface_ray.training.sources import Reading
 
@@ -26,28 +27,13 @@ KEYPOINT_NOISE = (0.0, 0.02, 0.05, 0.15)
 NEAR_KEYPOINTS = 0.05
 
 
-@dataclass
-class GlvdConfig(DescentConfig):
-    """Guided descent; ablations are ``relative``, ``heatmaps`` and ``keypoints``."""
-
-    keypoints: int = field(default=18, metadata={"help": f"number of guiding keypoints: {', '.join(map(str, SETS))}"})
-    relative: str = field(
-        default="offsets", metadata={"help": f"encoding of vertices relative to keypoints: {', '.join(RELATIVE)}"}
-    )
-    heatmaps: str = field(default="network", metadata={"help": f"2D evidence for keypoints: {', '.join(HEATMAP_SOURCES)}"})
-    heatmap_weights: str | None = field(default=None, metadata={"help": "frozen network of recipe=heatmap; null: packaged"})
-    keypoint_weight: float = field(default=1.0, metadata={"help": "weight of the keypoint term"})
-    rollout_from: float = field(default=0.5, metadata={"help": "share of the training after which half of the batches use "
-                                                               "the network's own keypoints"})  # fmt: skip
-
-
 class GlvdRecipe(LvdRecipe):
     """Trains a `GLVD`; scores as `LvdRecipe`, and the error of the keypoints."""
 
-    name = "glvd"
-    settings: GlvdConfig
+    name, network = "glvd", GLVD
+    settings: GlvdTrainingSettings
 
-    def __init__(self, settings: GlvdConfig, head: HeadModel):
+    def __init__(self, settings: GlvdTrainingSettings, head: HeadModel):
         super().__init__(settings, head)
         if settings.heatmaps == "landmarks":
             self.reading = Reading((*self.reading.columns, "landmarks"), self.reading.image_size, self.reading.views)
@@ -55,7 +41,7 @@ class GlvdRecipe(LvdRecipe):
     def build(self) -> nn.Module:
         config, options, frozen = self.settings, None, None
         if config.heatmaps == "network":
-            frozen, _ = load_network("heatmap", config.heatmap_weights or PACKAGED_HEATMAP, "glvd.heatmap_weights")
+            frozen, _ = load_network(HeatmapNet, config.heatmap_weights or PACKAGED_HEATMAP, "glvd.heatmap_weights")
             options = frozen.options
         module = GLVD(
             self.head.n_vertices,

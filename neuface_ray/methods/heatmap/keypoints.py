@@ -8,13 +8,7 @@ from torch import Tensor
 
 from neuface_ray.heads import HeadModel
 from neuface_ray.media.crop import IBUG_FROM_MEDIAPIPE
-
-# Brows, point between the brows, outer eye corners, nose bridge, nose base, mouth corners, jaw angles, chin.
-_BASE = ((31,), (32,), (33,), (34,), (35,))
-_EIGHTEEN = ((19,), (24,), (21, 22), (36,), (45,), (27,), (28,), (29,), *_BASE, (48,), (54,), (4,), (12,), (8,))
-_THIRTEEN = ((19,), (24,), (21, 22), (36,), (45,), (28,), (30,), (31,), (33,), (35,), (48,), (54,), (8,))
-SETS: dict[int, tuple[tuple[int, ...], ...]] = {13: _THIRTEEN, 18: _EIGHTEEN, 68: tuple((i,) for i in range(68))}
-"""Keypoint sets by their size; each point is the mean of the named points of the 68-point scheme."""
+from neuface_ray.methods.heatmap.settings import SETS
 
 
 def combination(count: int) -> np.ndarray:

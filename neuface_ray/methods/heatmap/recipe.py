@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from neuface_ray.heads import HeadModel
-from neuface_ray.methods.augment import AugmentConfig, change_colours, move_images, move_points, random_motion
-from neuface_ray.methods.heatmap.keypoints import SETS, image_keypoints
+from neuface_ray.methods.augment import change_colours, move_images, move_points, random_motion
+from neuface_ray.methods.heatmap.keypoints import image_keypoints
+from neuface_ray.methods.heatmap.settings import HeatmapTrainingSettings
 from neuface_ray.methods.recipe import Recipe, Step, pixels
 from neuface_ray.networks.hourglass import HeatmapNet, gaussian_heatmaps, heatmap_peaks
 from neuface_ray.networks.weight_file import load_network, save_network
@@ -20,25 +20,13 @@ from neuface_ray.training.sources import Reading
 FOREGROUND_WEIGHT = 20.0
 
 
-@dataclass
-class HeatmapConfig:
-    """The heatmap network and its training."""
-
-    keypoints: int = field(default=18, metadata={"help": f"points to mark: {', '.join(map(str, SETS))}"})
-    crop_size: int = field(default=128, metadata={"help": "side of the crops, pixels"})
-    width: int = field(default=64, metadata={"help": "channels of the hourglass"})
-    stacks: int = field(default=1, metadata={"help": "hourglasses"})
-    sigma: float = field(default=0.06, metadata={"help": "standard deviation of the Gaussians, in half crops"})
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-
 class HeatmapRecipe(Recipe):
     """Trains a `HeatmapNet`; the score is the mean distance of the peaks from the points, percent of the crop's side."""
 
     name, score = "heatmap", "distance_percent"
-    settings: HeatmapConfig
+    settings: HeatmapTrainingSettings
 
-    def __init__(self, settings: HeatmapConfig, head: HeadModel):
+    def __init__(self, settings: HeatmapTrainingSettings, head: HeadModel):
         super().__init__(settings, head)
         self.reading = Reading(("landmarks",), settings.crop_size, 1)
 
@@ -49,7 +37,7 @@ class HeatmapRecipe(Recipe):
         save_network(module, path, facts)
 
     def load(self, module: nn.Module, path: Path) -> None:
-        module.load_state_dict(load_network("heatmap", path, "init")[0].state_dict())
+        module.load_state_dict(load_network(HeatmapNet, path, "init")[0].state_dict())
 
     def points(self, batch: dict[str, Tensor]) -> Tensor:
         """Keypoints (B, K, 2) of the first view, crop coordinates."""

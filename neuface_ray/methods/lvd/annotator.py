@@ -7,7 +7,6 @@ that of the head model's template, and head pose and camera are those of the tem
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -26,22 +25,13 @@ from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.media.crop import resize_crops
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.heatmap.keypoints import image_keypoints
-from neuface_ray.methods.lvd.network import CANONICAL_SCALE, Descent, apply_similarity, compose, invert
+from neuface_ray.methods.lvd.network import CANONICAL_SCALE, LVD, Descent, apply_similarity, compose, invert
+from neuface_ray.methods.lvd.settings import DescentSettings
 from neuface_ray.networks.weight_file import load_network
 from neuface_ray.types import POSE_SIZE, FaceClip, MeshSequence
 from neuface_ray.uri import content_hash
 
 AVERAGE_SCALE = 8.0
-
-
-@dataclass
-class DescentAnnotatorConfig:
-    """A descent network and how it is run."""
-
-    weights: str | None = field(default=None, metadata={"help": "weight file from jobs/train.py; null: the packaged one"})
-    steps: int = field(default=10, metadata={"help": "updates of every vertex"})
-    fuse_views: bool = field(default=True, metadata={"help": "one mesh from all views of an instant; no: one from each view"})
-    batch: int = field(default=16, metadata={"help": "instants that are computed together"})
 
 
 class Reconstruction(NamedTuple):
@@ -60,11 +50,13 @@ class Reconstruction(NamedTuple):
 class VertexDescent(Annotator):
     """Runs an `LVD` or a `GLVD` network over the crops of a clip."""
 
-    def __init__(self, name: str, head: HeadModel, config: DescentAnnotatorConfig | None = None, device: str = "auto"):
+    descent: type[LVD]
+
+    def __init__(self, head: HeadModel, config: DescentSettings | None = None, device: str = "auto"):
         super().__init__(head, device)
-        self.name, self.config = name, config or DescentAnnotatorConfig()
+        self.config, name = config or DescentSettings(), self.name
         path = self.config.weights or Path(str(files("neuface_ray"))) / "assets" / f"{name}.safetensors"
-        self.network, facts = load_network(name, path, f"annotator.{name}.weights")
+        self.network, facts = load_network(self.descent, path, f"annotator.{name}.weights")
         self.weights_hash = content_hash(str(path))
         self.training = facts.get("config_hash")
         self.network.to(self.device)
@@ -166,6 +158,12 @@ class VertexDescent(Annotator):
         posed, pose, camera = (fill_invalid(x.flatten(2), valid) for x in (posed, pose, camera))
         nothing = camera.new_zeros(*valid.shape, 0)
         return posed.unflatten(2, (-1, 3)), HeadParameters(nothing, nothing, pose, camera)
+
+
+class Lvd(VertexDescent):
+    """Learned Vertex Descent."""
+
+    name, descent = "lvd", LVD
 
 
 def place_heads(clip: FaceClip, head: HeadModel, device: torch.device | str = "cpu") -> Tensor:

@@ -30,18 +30,13 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from neuface_ray.methods.lvd.settings import LIMIT, PROFILES
 from neuface_ray.networks.hourglass import StackedHourglass
 
-PROFILES: dict[str, dict[str, int]] = {
-    "paper": {"crop_size": 256, "width": 256, "stacks": 4, "depth": 2, "reduction": 2, "hidden": 512},
-    "small": {"crop_size": 128, "width": 64, "stacks": 2, "depth": 3, "reduction": 4, "hidden": 256},
-}
 UNSEEN = 1e-3
 START_SIGMA = 0.15
 BEYOND = 0.1
 SPREAD = 0.1
-LIMIT = 0.3
-"""Largest move of a vertex along each axis in one step, in half crops."""
 CANONICAL_SCALE = 8.0
 """Units of the canonical reference frame per metre of the head frame; an average crop has about as many half sides."""
 
@@ -211,6 +206,8 @@ class LVD(nn.Module):
         n_vertices: of the mesh. profile: one of ``PROFILES``; ``sizes`` overrides its entries.
         mask: a foreground mask is the fourth channel of the images. canonical: see `PointField`. limit: see `LIMIT`.
     """
+
+    kind = "lvd"
 
     def __init__(
         self,

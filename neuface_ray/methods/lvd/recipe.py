@@ -5,7 +5,6 @@ What LVD and GLVD share (samples, points, rollouts, scores) is here; `GlvdRecipe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 from neuface_ray.geometry.alignment import rigid
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.heads import HeadModel
-from neuface_ray.methods.augment import AugmentConfig, change_colours, move_images, random_motion, uniform
+from neuface_ray.methods.augment import change_colours, move_images, random_motion, uniform
 from neuface_ray.methods.lvd import network as lvd
 from neuface_ray.methods.lvd.labels import Batch, Targets, head_to_view, locate, typical_place
-from neuface_ray.methods.lvd.network import LIMIT, LVD, PROFILES, Descent, Scene, descent_error, start_cloud, trust_error
+from neuface_ray.methods.lvd.network import LVD, Descent, Scene, descent_error, start_cloud, trust_error
 from neuface_ray.methods.lvd.queries import chance, queries, some_of, way_of
+from neuface_ray.methods.lvd.settings import PROFILES, LvdTrainingSettings
 from neuface_ray.methods.lvd.surface import signed_distances, silhouettes
 from neuface_ray.methods.recipe import Recipe, Step, pixels
 from neuface_ray.networks.weight_file import load_network, save_network
@@ -30,33 +30,13 @@ SDF_LIMIT = 0.1
 MM = 1000.0
 
 
-@dataclass
-class DescentConfig:
-    """What LVD and GLVD have in common."""
-
-    profile: str = field(default="small", metadata={"help": f"size of the network: {' or '.join(PROFILES)}"})
-    views: int = field(default=1, metadata={"help": "most views in a sample"})
-    one_view: float = field(default=0.6, metadata={"help": "probability that a batch shows only the first view"})
-    canonical: bool = field(default=False, metadata={"help": "descend in the head's frame instead of the first view's"})
-    limit: float = field(default=LIMIT, metadata={"help": "clamp of the displacements, in half crops"})
-    points: int = field(default=128, metadata={"help": "queries per sample, half uniform, half near the surface"})
-    members: int = field(default=256, metadata={"help": "random vertices whose displacements are computed at each step"})
-    near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
-    unroll: float = field(default=1.0, metadata={"help": "weight of the error after real steps; 0: none"})
-    unroll_from: float = field(default=0.1, metadata={"help": "share of the training after which that term begins"})
-    trust: float = field(default=0.02, metadata={"help": "weight of learning how far a view can be trusted"})
-    mask: bool = field(default=False, metadata={"help": "a foreground mask as fourth channel: the label's silhouette, or full"})
-    sdf: float = field(default=0.0, metadata={"help": "share of the training that goes before, on signed distances"})
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-
 class LvdRecipe(Recipe):
     """Trains an `LVD`; the score is the vertex error of the face after rigid alignment, mm."""
 
-    name, score = "lvd", "mpve_rigid_face_mm"
-    settings: DescentConfig
+    name, score, network = "lvd", "mpve_rigid_face_mm", LVD
+    settings: LvdTrainingSettings
 
-    def __init__(self, settings: DescentConfig, head: HeadModel):
+    def __init__(self, settings: LvdTrainingSettings, head: HeadModel):
         super().__init__(settings, head)
         self.reading = Reading(LABELS, PROFILES[settings.profile]["crop_size"], settings.views)
         self.face = head.regions["face"]
@@ -71,7 +51,7 @@ class LvdRecipe(Recipe):
         save_network(module, path, facts)
 
     def load(self, module: nn.Module, path: Path) -> None:
-        module.load_state_dict(load_network(self.name, path, "init")[0].state_dict())
+        module.load_state_dict(load_network(self.network, path, "init")[0].state_dict())
 
     def losses(self, module: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
         batch = self.views_of_step(batch, step)

@@ -15,62 +15,22 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from neuface_ray.errors import UsageError
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Fit, Objective, ObjectiveConfig, Observations
-from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.objective import Fit, Objective, Observations
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.encoder.network import Encoder
-
-
-@dataclass
-class NeufaceConfig:
-    """Settings of the NeuFace optimisation."""
-
-    objective: ObjectiveConfig = field(
-        default_factory=lambda: ObjectiveConfig(temporal=10_000.0, temporal_order=2, view=53.0, smoothness=0.5)
-    )
-    """Weights of the data terms, tuned for the compact encoder; the paper's are landmark 10, temporal 100, view 200."""
-    moves_from: str = "top"
-    """Lowest encoder stage that moves; the first stage moves the whole network."""
-    passes: int = 200
-    """Passes over the clip, at most."""
-    lr: float = 3e-3
-    """Adam step size; the paper moves DECA with 2e-5."""
-    anneal: bool = True
-    """The step size rises over the first tenth of the passes and falls to zero until the last; it is constant in the paper."""
-    shape_prior: float = 0.25
-    """Weight of keeping the identity at the encoder's first answer, averaged over the clip; 0 in the paper."""
-    expression_prior: float = 8.0
-    """Weight of keeping expressions at the encoder's first answer, slightly smoothed in time; 0 in the paper."""
-    min_improvement: float = 0.005
-    """In the second half of the passes, stop when the mean loss of ten improves by less than this share."""
-    micro_batch: int = 128
-    """Images that pass through the moving stages at once; the result does not depend on it."""
-    chunk_frames: int = 200
-    """A longer clip is optimised in chunks of at most this many frames, with one identity."""
-    chunk_overlap: int = 8
-    """Frames that neighbouring chunks share and blend over."""
-
-    def __post_init__(self) -> None:
-        if self.passes < 0 or self.micro_batch < 1 or self.lr <= 0:
-            given = f"fit.passes={self.passes}, fit.micro_batch={self.micro_batch}, fit.lr={self.lr}"
-            raise UsageError(f"{given}: the first must be at least 0, the second at least 1, the third positive")
-        if self.chunk_frames < 1 or not 0 <= 2 * self.chunk_overlap <= self.chunk_frames:
-            given = f"fit.chunk_frames={self.chunk_frames}, fit.chunk_overlap={self.chunk_overlap}"
-            raise UsageError(f"{given}: chunks of at least one frame may overlap by half at most")
-        if min(self.shape_prior, self.expression_prior) < 0:
-            raise UsageError(f"fit.shape_prior={self.shape_prior} and fit.expression_prior={self.expression_prior} are weights")
-
+from neuface_ray.methods.encoder.predict import encode_fixed, interpolate_gaps, predict, predict_batch
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 
 RELEASED_BATCH = 20
 DIVERGED = 10.0
@@ -78,7 +38,7 @@ ANCHOR_LOW_PASS = 0.7
 """Standard deviation, in frames at 25 a second, of the filter on the expressions that the prior pulls towards; keeps blinks."""
 
 
-def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig) -> Fit:
+def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceFitSettings) -> Fit:
     """Adapts a copy of the encoder to one clip and returns the head parameters that it then gives.
 
     A clip of more than ``config.chunk_frames`` frames takes its identity from a fit to that many frames spread over the whole
@@ -108,7 +68,12 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
 
 
 def fit_chunk(
-    encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceConfig, identity: Tensor | None = None
+    encoder: Encoder,
+    head: HeadModel,
+    crops: Tensor,
+    seen: Observations,
+    config: NeufaceFitSettings,
+    identity: Tensor | None = None,
 ) -> Fit:
     """One optimisation over consecutive frames, see :func:`fit_neuface`; ``identity`` (1, 1, S) is kept where it is given."""
     encoder = copy.deepcopy(encoder).eval()
@@ -184,21 +149,8 @@ def ramps(parts: list[slice]) -> list[Tensor]:
     return weights
 
 
-def encode_fixed(encoder: Encoder, crops: Tensor) -> Tensor:
-    """Features (B, ...) of crops (B, 3, H, W) below the lowest moving stage, detached."""
-    with torch.no_grad():
-        device = next(encoder.parameters()).device
-        images = crops.to(device)
-        return encoder.features(images.float() / 255 if images.dtype == torch.uint8 else images)
-
-
-def predict(encoder: Encoder, features: list[Tensor], frames: int, views: int) -> HeadParameters:
-    """The parameters (F, V, .) that the encoder gives at present, without gradients."""
-    return predict_batch(encoder, features).unflatten(frames, views)
-
-
 def first_answer(
-    parameters: HeadParameters, seen: Observations, config: ObjectiveConfig, factor: float = 1.0
+    parameters: HeadParameters, seen: Observations, config: ObjectiveSettings, factor: float = 1.0
 ) -> HeadParameters:
     """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
     in all views if it looks across them."""
@@ -219,7 +171,7 @@ def optimise_once(
     objective: Objective,
     anchor: HeadParameters,
     adam: torch.optim.Optimizer,
-    config: NeufaceConfig,
+    config: NeufaceFitSettings,
     number: int,
     identity: Tensor | None = None,
     factor: float = 1.0,
@@ -256,12 +208,6 @@ def optimise_once(
     return total, terms
 
 
-def predict_batch(encoder: Encoder, pieces: list[Tensor]) -> HeadParameters:
-    """The parameters that the encoder gives for all pieces, as one batch, detached."""
-    with torch.no_grad():
-        return HeadParameters.cat([encoder.head(piece) for piece in pieces])
-
-
 def batches(frames: int, fidelity: str) -> list[range]:
     """The frames of each step: all at once, or batches of 20 with a last one of at least five frames of its own."""
     if fidelity == "paper" or frames < RELEASED_BATCH + 5:
@@ -288,9 +234,3 @@ def converged(losses: list[float], min_improvement: float) -> bool:
         return False
     before, now = sum(losses[-20:-10]) / 10, sum(losses[-10:]) / 10
     return before - now < min_improvement * before
-
-
-def interpolate_gaps(parameters: HeadParameters, valid: Tensor) -> HeadParameters:
-    """Numbers of frames without a face, interpolated in time; they stay marked invalid in the sequence."""
-    filled = (fill_invalid(value, valid) for value in (parameters.expression, parameters.pose, parameters.camera))
-    return HeadParameters(parameters.identity, *filled)

@@ -44,12 +44,12 @@ def photographs(portrait, tmp_path_factory):
 
 
 def evaluate(output, weights, *more):
-    return main(["evaluation=encoder", f"output={output}", f"encoder.settings.weights={weights}", "encoder.workers=1", *more])
+    return main(["evaluation=encoder", f"output={output}", f"encoder.weights={weights}", "encoder.workers=1", *more])
 
 
 def test_photographs_and_synthetic_faces(tmp_path, weights, photographs, capsys):
-    methods = "encoder.methods=[encoder,flame_fitting]"
-    size = ("encoder.synthetic=5", "encoder.size=160", "encoder.settings.flame_fitting.steps=20")
+    methods = "encoder.methods=[encoder,direct_fitting]"
+    size = ("encoder.synthetic=5", "encoder.size=160", "encoder.direct_fitting.steps=20")
     assert evaluate(tmp_path, weights, methods, f"encoder.photos=[{photographs}]", *size) == 4
     printed = capsys.readouterr().out
     assert "E1 FAIL" in printed
@@ -61,14 +61,14 @@ def test_photographs_and_synthetic_faces(tmp_path, weights, photographs, capsys)
     assert lines["encoder"]["photographs"] == 4
     assert lines["encoder"]["with a face"] == lines["encoder"]["detected n"] == 2
     assert lines["encoder"]["annotated 68 n"] == 1
-    assert lines["flame_fitting"]["detected median"] < 4 < lines["encoder"]["detected median"]
-    assert lines["flame_fitting"]["inner 51 median"] < lines["encoder"]["inner 51 median"]
+    assert lines["direct_fitting"]["detected median"] < 4 < lines["encoder"]["detected median"]
+    assert lines["direct_fitting"]["inner 51 median"] < lines["encoder"]["inner 51 median"]
     notes = {row["photograph"].split("/")[-1]: row.get("note") for row in report["tables"]["Photographs one by one"]}
     assert notes["broken.jpg"] is not None
     by_yaw = [line for name, table in report["tables"].items() if name.startswith("Synthetic") for line in table]
     whole = {line["method"]: line for line in by_yaw if line["yaw"] == "all"}
     assert whole["encoder"]["faces"] == 5
-    assert whole["flame_fitting"]["found_nme mean"] < whole["encoder"]["found_nme mean"]
+    assert whole["direct_fitting"]["found_nme mean"] < whole["encoder"]["found_nme mean"]
     assert whole["encoder"]["neutral similarity mm"] == pytest.approx(whole["encoder"]["mean_head similarity mm"], rel=0.2)
 
 
@@ -89,7 +89,7 @@ def test_without_photographs_there_is_no_e1_and_every_process_count_agrees(tmp_p
         (["encoder.methods=[encoder,magic]"], "magic"),
         (["encoder.synthetic=0"], "nothing to evaluate"),
         (["encoder.photos=[/nowhere]"], "nowhere"),
-        (["encoder.settings.weights=/nowhere.safetensors"], "nowhere.safetensors"),
+        (["encoder.weights=/nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )
 def test_wrong_usage_is_named(tmp_path, weights, more, message, capsys):

@@ -32,7 +32,7 @@ def test_report_criteria_and_exit_code(tmp_path, head, capsys):
     trimesh.Trimesh(1000 * vertices, head.faces.numpy(), process=False).export(folder / "person.ply")
     trimesh.creation.icosphere(subdivisions=1).export(folder / "ball.ply")
     settings = {
-        "methods": "[encoder,flame_fitting,neuface,lvd]",
+        "methods": "[encoder,direct_fitting,neuface,lvd]",
         "scans": folder,
         "identities": 1,
         "size": 192,
@@ -41,10 +41,10 @@ def test_report_criteria_and_exit_code(tmp_path, head, capsys):
         "frames": 3,
         "points": 200,
         "workers": 1,
-        "settings.weights": weights,
-        "settings.neuface.passes": 2,
-        "settings.flame_fitting.steps": 3,
-        "settings.flame_fitting.pose_steps": 2,
+        "weights": weights,
+        "neuface.fit.passes": 2,
+        "direct_fitting.steps": 3,
+        "direct_fitting.pose_steps": 2,
     }
     output = tmp_path / "report"
     assert (
@@ -60,7 +60,7 @@ def test_report_criteria_and_exit_code(tmp_path, head, capsys):
         lines = report["tables"][f"Scan to mesh, mm: {name}"]
         seen = {(line["method"], line["seen"]): line for line in lines}
         assert len(seen) == 1 + 3 + 2 + 3 + 2
-        assert [seen[name, "one view"]["n"] for name in ("encoder", "flame_fitting", "neuface", "lvd")] == [2, 2, 2, 2]
+        assert [seen[name, "one view"]["n"] for name in ("encoder", "direct_fitting", "neuface", "lvd")] == [2, 2, 2, 2]
         assert seen["neuface", "turning head"]["n"] == 1
         assert all(line["failed"] == 0 for line in lines)
         # LVD gives vertices, no parameters.

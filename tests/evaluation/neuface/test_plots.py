@@ -7,8 +7,9 @@ from neuface_ray.evaluation.neuface.plots import away_from_landmarks, gradient_o
 from neuface_ray.evaluation.synthetic_clips import make_ground_truth_clip
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
-from neuface_ray.methods.encoder.annotator import EncoderAnnotator, EncoderConfig
+from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.methods.encoder.network import CompactEncoder
+from neuface_ray.methods.encoder.settings import EncoderSettings
 from neuface_ray.methods.encoder.weights import save_compact
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
@@ -20,7 +21,7 @@ def test_the_landmark_loss_reaches_pixels_away_from_landmarks(tmp_path):
     torch.manual_seed(0)
     save_compact(CompactEncoder(head.id), tmp_path / "encoder.safetensors")
     known = make_ground_truth_clip(Stage(head), options, 5, 0, MediaConfig(crop_size=128, max_faces=1), "true")
-    annotator = EncoderAnnotator(head, EncoderConfig(path=str(tmp_path / "encoder.safetensors")), "cpu")
+    annotator = EncoderAnnotator(head, EncoderSettings(path=str(tmp_path / "encoder.safetensors")), "cpu")
     magnitude = gradient_of_landmark_loss(annotator, known.clip, 1)
     assert magnitude.shape == (2, 128, 128)
     assert 0.01 < away_from_landmarks(magnitude[0], known.clip.landmarks[1, 0]) < 1

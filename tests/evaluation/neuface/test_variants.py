@@ -7,7 +7,7 @@ from neuface_ray.evaluation.neuface import variants
 from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
 from neuface_ray.evaluation.neuface.variants import low_pass
 from neuface_ray.evaluation.synthetic_clips import from_image, in_image
-from neuface_ray.fitting.objective import ObjectiveConfig
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.heads import load_head
 from neuface_ray.metrics.annotation import accelerations
 from neuface_ray.types import MeshSequence
@@ -48,17 +48,17 @@ def test_the_variants_are_what_their_names_say():
     settings = NeufaceEvaluation(curve_passes=[3], curve_steps=[7])
     by_name = {variant.name: variant for variant in variants.all_variants(settings, "stage1")}
     terms = {
-        name: by_name[name].annotator.neuface.fit.objective for name in (variants.POINTS, variants.VIEW, variants.TEMPORAL)
+        name: by_name[name].annotator.settings.fit.objective for name in (variants.POINTS, variants.VIEW, variants.TEMPORAL)
     }
     assert (terms[variants.POINTS].view, terms[variants.POINTS].temporal, terms[variants.POINTS].smoothness) == (0, 0, 0)
     assert terms[variants.VIEW].view > 0 == terms[variants.VIEW].temporal
     assert terms[variants.TEMPORAL].temporal > 0 == terms[variants.TEMPORAL].view
-    assert by_name[variants.FULL].annotator.neuface.fit == settings.neuface
-    assert by_name[variants.WHOLE].annotator.neuface.fit.moves_from == "stage1"
+    assert by_name[variants.FULL].annotator.settings.fit == settings.neuface
+    assert by_name[variants.WHOLE].annotator.settings.fit.moves_from == "stage1"
     assert by_name[variants.CALIBRATED].calibrated
-    assert by_name[variants.curve_name(variants.FULL, 3)].annotator.neuface.fit.passes == 3
-    assert by_name[variants.curve_name(variants.DIRECT, 7)].annotator.flame_fitting.steps == 7
-    assert variants.choose_terms(ObjectiveConfig(), view=True, temporal=True) == ObjectiveConfig()
+    assert by_name[variants.curve_name(variants.FULL, 3)].annotator.settings.fit.passes == 3
+    assert by_name[variants.curve_name(variants.DIRECT, 7)].annotator.settings.steps == 7
+    assert variants.choose_terms(ObjectiveSettings(), view=True, temporal=True) == ObjectiveSettings()
 
 
 def test_low_pass_leaves_the_still_alone_and_calms_the_shaking(filmed):

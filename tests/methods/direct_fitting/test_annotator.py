@@ -5,14 +5,14 @@ import pytest
 
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.methods.direct_fitting.fit import DirectFitConfig
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from tests.fitting.made import make_clip
 
 
 @pytest.fixture(scope="module")
 def annotator():
-    return build_annotator(AnnotatorConfig(device="cpu", flame_fitting=DirectFitConfig(pose_steps=5, steps=10)), load_head())
+    return build_annotator(AnnotatorConfig(device="cpu", settings=DirectFittingSettings(pose_steps=5, steps=10)), load_head())
 
 
 def test_a_sequence_has_numbers_for_every_frame_and_view(annotator):
@@ -49,5 +49,5 @@ def test_what_came_before_leaves_no_trace(annotator):
 
 
 def test_an_unknown_annotator_is_a_usage_error_that_names_the_choices(annotator):
-    with pytest.raises(UsageError, match="flame_fitting"):
-        build_annotator(AnnotatorConfig(name="flame_fiting"), annotator.head)
+    with pytest.raises(UsageError, match="direct_fitting"):
+        build_annotator(AnnotatorConfig(name="direct_fiting"), annotator.head)

@@ -6,21 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.direct_fitting.fit import (
-    DirectFitConfig,
     decode,
     fit_directly,
     initial_pose,
     pose_in_world,
     start_values,
 )
+from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
 from neuface_ray.metrics.annotation import mpve
 from tests.fitting.made import make_clip
 
-QUICK = DirectFitConfig(pose_steps=20, steps=60)
+QUICK = DirectFittingSettings(pose_steps=20, steps=60)
 
 
 def canonical(head, parameters: HeadParameters) -> torch.Tensor:
@@ -41,7 +42,7 @@ def three_views(head):
 def test_three_calibrated_views_recover_the_metric_head(head, three_views):
     clip, truth = three_views
     parameters = fit_directly(
-        head, Observations.of(clip, head), DirectFitConfig(shape_prior=0.002, expression_prior=0.002)
+        head, Observations.of(clip, head), DirectFittingSettings(shape_prior=0.002, expression_prior=0.002)
     ).parameters
     assert face_error_mm(head, canonical(head, parameters)[:, 0], truth.canonical, "rigid") < 2.5
     turn = rotvec_to_matrix(parameters.pose[..., :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[..., :3])
@@ -64,8 +65,8 @@ def test_calibrated_start_is_already_near_and_survives_a_lost_view(head, three_v
 def test_one_view_recovers_landmarks_and_a_plausible_head(head):
     clip, truth = make_clip(head, frames=6, azimuths=(0.2,), calibrated=False)
     seen = Observations.of(clip, head)
-    fit = fit_directly(head, seen, DirectFitConfig())
-    error = (Objective(head, seen, DirectFitConfig().objective).project(fit.parameters) - seen.landmarks).norm(dim=-1)
+    fit = fit_directly(head, seen, DirectFittingSettings())
+    error = (Objective(head, seen, DirectFittingSettings().objective).project(fit.parameters) - seen.landmarks).norm(dim=-1)
     assert error.mean() < 0.02
     assert fit.parameters.identity.square().mean().sqrt() < 1.5
     mean_head = face_error_mm(head, head.template.expand_as(truth.canonical), truth.canonical, "similarity")
@@ -130,7 +131,7 @@ def test_gradient_of_the_objective_is_exact_in_float64(head):
     head = copy.deepcopy(head).double()
     seen = Observations.of(clip, head)
     seen = replace(seen, landmarks=seen.landmarks.double(), weight=seen.weight.double())
-    objective = Objective(head, seen, ObjectiveConfig(temporal=0, view=0))
+    objective = Objective(head, seen, ObjectiveSettings(temporal=0, view=0))
     unknown = start_values(head, seen, QUICK)
     unknown["expression"] += 0.1
 

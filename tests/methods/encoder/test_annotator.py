@@ -6,10 +6,10 @@ import torch
 
 from neuface_ray.errors import ModelFileError, UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.methods.encoder.annotator import EncoderConfig, NeufaceAnnotatorConfig
 from neuface_ray.methods.encoder.network import CompactEncoder, DecaEncoder
+from neuface_ray.methods.encoder.settings import EncoderSettings
 from neuface_ray.methods.encoder.weights import save_compact
-from neuface_ray.methods.neuface.fit import NeufaceConfig
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings, NeufaceSettings
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from tests.fitting.made import make_clip
 
@@ -36,20 +36,20 @@ def filmed(head, views=(0.0, 0.4)):
 
 
 def test_the_bare_encoder_answers_for_every_frame_with_one_identity(head, weights):
-    annotator = build_annotator(AnnotatorConfig(name="encoder", device="cpu", encoder=EncoderConfig(path=weights)), head)
+    annotator = build_annotator(AnnotatorConfig(name="encoder", device="cpu", settings=EncoderSettings(path=weights)), head)
     sequence = annotator.annotate(filmed(head))
     assert annotator.crop_size == 128
     assert len(annotator.weights_hash) == 64
     assert sequence.expression.shape == (4, 2, head.n_expression)
     assert (sequence.shape == sequence.shape[0, 0]).all()
-    own = EncoderConfig(path=weights, share_identity=False)
-    apart = build_annotator(AnnotatorConfig(name="encoder", device="cpu", encoder=own), head).annotate(filmed(head))
+    own = EncoderSettings(path=weights, share_identity=False)
+    apart = build_annotator(AnnotatorConfig(name="encoder", device="cpu", settings=own), head).annotate(filmed(head))
     assert not (apart.shape == apart.shape[0, 0]).all()
 
 
 def test_neuface_annotates_and_forgets(head, weights):
-    settings = NeufaceAnnotatorConfig(EncoderConfig(path=weights), NeufaceConfig(passes=2))
-    annotator = build_annotator(AnnotatorConfig(name="neuface", device="cpu", neuface=settings), head)
+    settings = NeufaceSettings(EncoderSettings(path=weights), NeufaceFitSettings(passes=2))
+    annotator = build_annotator(AnnotatorConfig(name="neuface", device="cpu", settings=settings), head)
     once, twice = annotator.annotate(filmed(head)), annotator.annotate(filmed(head))
     assert once.annotator == "neuface"
     assert np.array_equal(once.expression, twice.expression)
@@ -60,12 +60,12 @@ def test_weights_of_another_head_and_missing_weights_are_named(head, tmp_path):
     file = tmp_path / "deca_model.tar"
     torch.save({"E_flame": DecaEncoder().E_flame.state_dict()}, file)
     with pytest.raises(ModelFileError, match=r"FLAME.*annotator.encoder.kind"):
-        build_annotator(AnnotatorConfig(name="encoder", encoder=EncoderConfig("deca", str(file))), head)
+        build_annotator(AnnotatorConfig(name="encoder", settings=EncoderSettings("deca", str(file))), head)
     with pytest.raises(ModelFileError, match=r"annotator.encoder.path"):
-        build_annotator(AnnotatorConfig(name="encoder", encoder=EncoderConfig("deca", str(tmp_path / "none.tar"))), head)
+        build_annotator(AnnotatorConfig(name="encoder", settings=EncoderSettings("deca", str(tmp_path / "none.tar"))), head)
 
 
 def test_a_stage_that_the_encoder_does_not_have_is_refused_before_any_clip(head, weights):
-    config = NeufaceAnnotatorConfig(EncoderConfig(path=weights), NeufaceConfig(moves_from="bogus"))
+    config = NeufaceSettings(EncoderSettings(path=weights), NeufaceFitSettings(moves_from="bogus"))
     with pytest.raises(UsageError, match=r"annotator\.neuface\.fit\.moves_from='bogus'.*top"):
-        build_annotator(AnnotatorConfig(name="neuface", neuface=config), head)
+        build_annotator(AnnotatorConfig(name="neuface", settings=config), head)

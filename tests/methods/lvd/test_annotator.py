@@ -6,9 +6,11 @@ from neuface_ray.errors import ModelFileError
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads import load_head
+from neuface_ray.methods.glvd.annotator import Glvd
 from neuface_ray.methods.glvd.network import GLVD
-from neuface_ray.methods.lvd.annotator import DescentAnnotatorConfig, VertexDescent, place_heads
+from neuface_ray.methods.lvd.annotator import Lvd, place_heads
 from neuface_ray.methods.lvd.network import LVD, Descent
+from neuface_ray.methods.lvd.settings import DescentSettings
 from neuface_ray.networks.weight_file import save_network
 from neuface_ray.types import Camera, FaceClip, Segment, View
 from tests.training.made import codes, project
@@ -50,7 +52,9 @@ def make_clip(landmarks: np.ndarray, valid: np.ndarray, cameras=(None, None, Non
 def annotator(head, network, tmp_path, **config):
     name = type(network).__name__.lower()
     save_network(network, tmp_path / "weights.safetensors", {"head_model": head.id})
-    return VertexDescent(name, head, DescentAnnotatorConfig(weights=str(tmp_path / "weights.safetensors"), **config), "cpu")
+    return {"lvd": Lvd, "glvd": Glvd}[name](
+        head, DescentSettings(weights=str(tmp_path / "weights.safetensors"), **config), "cpu"
+    )
 
 
 class Known(LVD):
@@ -157,6 +161,6 @@ def test_real_networks_run_over_gaps_and_without_memory(head, tmp_path, kind, fu
 def test_weights_of_another_head_are_refused(head, tmp_path):
     save_network(LVD(12, **TINY), tmp_path / "w.safetensors", {"head_model": "flame/2020/abc"})
     with pytest.raises(ModelFileError, match=r"trained for head model flame/2020/abc"):
-        VertexDescent("lvd", head, DescentAnnotatorConfig(weights=str(tmp_path / "w.safetensors")))
+        Lvd(head, DescentSettings(weights=str(tmp_path / "w.safetensors")))
     with pytest.raises(ModelFileError, match=r"annotator\.lvd\.weights: no lvd weights at"):
-        VertexDescent("lvd", head, DescentAnnotatorConfig(weights=str(tmp_path / "none")))
+        Lvd(head, DescentSettings(weights=str(tmp_path / "none")))

@@ -6,7 +6,6 @@ import torch
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.methods.lvd.network import (
     LVD,
-    PROFILES,
     PointField,
     Scene,
     apply_similarity,
@@ -17,6 +16,7 @@ from neuface_ray.methods.lvd.network import (
     soft_clamp,
     trust_error,
 )
+from neuface_ray.methods.lvd.settings import PROFILES
 
 TINY = {"crop_size": 32, "width": 16, "stacks": 2, "depth": 1, "reduction": 2, "hidden": 32}
 

@@ -11,29 +11,29 @@ import torch
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
 from neuface_ray.fitting.identity import distinct_directions, expansion
-from neuface_ray.fitting.objective import Objective, ObjectiveConfig, Observations
+from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.fitting.targets import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_matrix, rotvec_to_quaternion
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.encoder.network import CompactEncoder
+from neuface_ray.methods.encoder.predict import encode_fixed, predict
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.neuface.fit import (
     ANCHOR_LOW_PASS,
-    NeufaceConfig,
     batches,
     blended,
     chunks,
     converged,
-    encode_fixed,
     first_answer,
     fit_chunk,
     fit_neuface,
     micro_batches,
     optimise_once,
-    predict,
     ramps,
     step_share,
 )
+from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 from neuface_ray.methods.registry import AnnotatorConfig
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
@@ -67,8 +67,8 @@ def same(a, b, **tolerance) -> bool:
 def test_moving_weights_lowers_the_landmark_error_and_leaves_the_checkpoint_alone(head, encoder, views):
     crops, seen = observed(head, views)
     before = copy.deepcopy(encoder.state_dict())
-    none, some = (fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=n, lr=3e-4)) for n in (0, 25))
-    objective = Objective(head, seen, ObjectiveConfig())
+    none, some = (fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=n, lr=3e-4)) for n in (0, 25))
+    objective = Objective(head, seen, ObjectiveSettings())
     assert objective.terms(some.parameters)["landmark"] < 0.7 * objective.terms(none.parameters)["landmark"]
     assert some.parameters.identity.shape == (1, 1, head.n_shape)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
@@ -83,14 +83,14 @@ def test_identity_is_shrunk_less_where_directions_differ(head):
     first = predict(turning, [encode_fixed(turning, crops.flatten(0, 1))], FRAMES, 1)
     directions = distinct_directions(first.pose, seen.valid)
     assert directions > 1
-    fit = fit_neuface(turning, head, crops, seen, NeufaceConfig(passes=0)).parameters
+    fit = fit_neuface(turning, head, crops, seen, NeufaceFitSettings(passes=0)).parameters
     assert torch.allclose(fit.identity, expansion(directions, 0.8) * first.identity.mean((0, 1), keepdim=True))
-    released = NeufaceConfig(objective=ObjectiveConfig(fidelity="released"), passes=0)
+    released = NeufaceFitSettings(objective=ObjectiveSettings(fidelity="released"), passes=0)
     assert torch.equal(fit_neuface(turning, head, crops, seen, released).parameters.identity, first.identity[:1])
 
 
 def test_what_came_before_leaves_no_trace(head, encoder):
-    config = NeufaceConfig(passes=3)
+    config = NeufaceFitSettings(passes=3)
     first, second = observed(head, seed=1), observed(head, seed=2)
     alone = fit_neuface(encoder, head, *second, config).parameters
     fit_neuface(encoder, head, *first, config)
@@ -100,7 +100,7 @@ def test_what_came_before_leaves_no_trace(head, encoder):
 @pytest.mark.parametrize("stage", ["stem", "stage4", "top"])
 def test_micro_batches_give_the_gradient_of_the_whole(head, encoder, stage):
     crops, seen = observed(head, (0.0, 0.3))
-    config = NeufaceConfig(moves_from=stage)
+    config = NeufaceFitSettings(moves_from=stage)
     gradients = []
     for size in (8, 3):
         work = copy.deepcopy(encoder)
@@ -133,9 +133,9 @@ def test_a_fixed_feature_gives_what_the_whole_encoder_gives(encoder):
 
 def test_divergence_falls_back_to_the_last_good_iterate(head, encoder):
     crops, seen = observed(head)
-    fit = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=30, lr=10.0))
+    fit = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=30, lr=10.0))
     assert fit.reasons == ("diverged",)
-    start = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0))
+    start = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=0))
     assert same(fit.parameters, start.parameters)
 
 
@@ -145,16 +145,16 @@ def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
     seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
     blank = crops.clone()
     blank[1] = 0
-    once, twice = (fit_neuface(encoder, head, c, seen, NeufaceConfig(passes=3)).parameters for c in (crops, blank))
+    once, twice = (fit_neuface(encoder, head, c, seen, NeufaceFitSettings(passes=3)).parameters for c in (crops, blank))
     assert same(once, twice, atol=1e-5)
     assert torch.allclose(once.expression[1], (once.expression[0] + once.expression[2]) / 2, atol=1e-6)
 
 
 def test_priors_keep_the_answer_near_the_encoders_first(head, encoder):
     crops, seen = observed(head)
-    first = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=0)).parameters
+    first = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=0)).parameters
     kept, free = (
-        fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=15, shape_prior=w, expression_prior=w)).parameters
+        fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=15, shape_prior=w, expression_prior=w)).parameters
         for w in (1e3, 0.0)
     )
     for name in ("identity", "expression"):
@@ -165,12 +165,12 @@ def test_priors_keep_the_answer_near_the_encoders_first(head, encoder):
 def test_the_anchor_is_smooth_only_where_the_objective_looks_along_time(head, encoder):
     crops, seen = observed(head)
     parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
-    still = first_answer(parameters, seen, ObjectiveConfig(temporal=0, smoothness=0))
-    smooth = first_answer(parameters, seen, ObjectiveConfig())
+    still = first_answer(parameters, seen, ObjectiveSettings(temporal=0, smoothness=0))
+    smooth = first_answer(parameters, seen, ObjectiveSettings())
     assert still.identity.shape == (1, 1, head.n_shape)
     assert torch.equal(still.expression, parameters.expression)
     assert torch.equal(smooth.expression, low_passed(parameters.expression, seen.valid, ANCHOR_LOW_PASS))
-    slow = first_answer(parameters, replace(seen, fps=12.5), ObjectiveConfig())
+    slow = first_answer(parameters, replace(seen, fps=12.5), ObjectiveSettings())
     assert torch.equal(slow.expression, low_passed(parameters.expression, seen.valid, ANCHOR_LOW_PASS / 2))
 
 
@@ -179,7 +179,7 @@ def test_terms_in_time_follow_the_frame_rate_but_the_papers_average_does_not(hea
     parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
 
     def terms(fps, order, fidelity="paper"):
-        config = ObjectiveConfig(temporal=7.0, temporal_order=order, smoothness=3.0, fidelity=fidelity)
+        config = ObjectiveSettings(temporal=7.0, temporal_order=order, smoothness=3.0, fidelity=fidelity)
         return Objective(head, replace(seen, fps=fps), config).terms(parameters)
 
     base, fast, paper, paper_fast = terms(25.0, 2), terms(50.0, 2), terms(25.0, 0), terms(50.0, 0)
@@ -205,7 +205,7 @@ def test_the_anchor_is_the_mean_of_the_valid_views_where_the_objective_looks_acr
     valid = seen.valid.clone()
     valid[1, 0] = False
     seen = replace(seen, valid=valid)
-    apart, joined = (first_answer(parameters, seen, ObjectiveConfig(temporal=0, view=w)).expression for w in (0, 1))
+    apart, joined = (first_answer(parameters, seen, ObjectiveSettings(temporal=0, view=w)).expression for w in (0, 1))
     assert torch.equal(apart, parameters.expression)
     assert torch.allclose(joined[0], parameters.expression[0].mean(0).expand(2, -1))
     assert torch.allclose(joined[1], parameters.expression[1, 1].expand(2, -1))
@@ -216,7 +216,7 @@ def test_views_can_agree_by_expressions_not_by_a_smaller_head(head, encoder):
     features = [encode_fixed(encoder, crops.flatten(0, 1))]
     leaves = predict(encoder, features, FRAMES, 2).map(torch.Tensor.requires_grad_).tensors
     shared = HeadParameters(leaves[0].mean((0, 1), keepdim=True), *leaves[1:])
-    Objective(head, seen, ObjectiveConfig(landmark=0, temporal=0)).terms(shared)["view"].backward()
+    Objective(head, seen, ObjectiveSettings(landmark=0, temporal=0)).terms(shared)["view"].backward()
     assert leaves[0].grad is None
     assert leaves[1].grad.abs().sum() > 0
 
@@ -274,7 +274,7 @@ def test_a_long_clip_has_one_identity_and_no_seam(head, encoder):
     clip, _ = make_clip(head, frames=14, azimuths=(0.0,), calibrated=False, seed=3)
     seen = Observations.of(clip, head)
     pictures = torch.randint(0, 255, (1, 1, 3, 128, 128), dtype=torch.uint8).expand(14, -1, -1, -1, -1)
-    config = NeufaceConfig(passes=4, chunk_frames=6, chunk_overlap=2)
+    config = NeufaceFitSettings(passes=4, chunk_frames=6, chunk_overlap=2)
     parameters = fit_neuface(encoder, head, pictures, seen, config).parameters
     assert parameters.identity.shape == (1, 1, head.n_shape)
     assert parameters.pose.shape == (14, 1, 15)
@@ -296,14 +296,14 @@ def test_the_step_size_rises_then_falls_to_zero():
 @pytest.mark.parametrize("wrong", ["temporal_order=1", "fidelity=faithful"])
 def test_unknown_choices_are_refused_before_any_work(wrong):
     with pytest.raises(UsageError, match=f"objective.{wrong.split('=')[0]}=.*choose"):
-        load(AnnotatorConfig, None, [f"neuface.fit.objective.{wrong}"])
+        load(AnnotatorConfig, None, ["name=neuface", f"neuface.fit.objective.{wrong}"])
 
 
 def test_a_clip_without_faces_is_not_optimised(head, encoder, monkeypatch):
     crops, seen = observed(head)
     empty = replace(seen, valid=torch.zeros_like(seen.valid), weight=torch.zeros_like(seen.weight))
     monkeypatch.setattr("neuface_ray.methods.neuface.fit.optimise_once", lambda *_: pytest.fail("nothing is to be optimised"))
-    fit = fit_neuface(encoder, head, crops, empty, NeufaceConfig())
+    fit = fit_neuface(encoder, head, crops, empty, NeufaceFitSettings())
     assert all(
         torch.isfinite(part).all()
         for part in (fit.parameters.identity, fit.parameters.expression, fit.parameters.pose, fit.parameters.camera)
@@ -316,7 +316,7 @@ def test_a_chunk_without_faces_leaves_the_others_their_terms(head, encoder, face
     valid = seen.valid.clone()
     valid[faceless] = False
     seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
-    fit = fit_neuface(encoder, head, crops, seen, NeufaceConfig(passes=3, chunk_frames=2, chunk_overlap=0))
+    fit = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=3, chunk_frames=2, chunk_overlap=0))
     assert fit.terms["landmark"] > 0
     assert torch.isfinite(fit.parameters.expression).all()
 
@@ -334,4 +334,4 @@ def test_a_chunk_without_faces_leaves_the_others_their_terms(head, encoder, face
 )
 def test_settings_that_cannot_work_are_refused_at_once(wrong):
     with pytest.raises(UsageError, match=f"fit.{next(iter(wrong))}={next(iter(wrong.values()))}"):
-        NeufaceConfig(**wrong)
+        NeufaceFitSettings(**wrong)
