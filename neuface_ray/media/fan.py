@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import torch
 
 from neuface_ray.errors import ModelFileError
 from neuface_ray.extras import load_extra
@@ -31,6 +30,8 @@ class Fan:
     """
 
     def __init__(self, weights: str | None):
+        import torch  # seconds that only who asks for FAN should spend
+
         if weights is None or not os.path.isfile(weights):
             raise ModelFileError(f"media.fan_weights={weights}: no such file; it names {WHERE}")
         self._network = load_extra("face_alignment.models", "media.detector=fan").FAN(4).eval()
@@ -41,6 +42,8 @@ class Fan:
             raise ModelFileError(f"media.fan_weights={weights}: not the weights of 2DFAN-4 ({reason}); get {WHERE}") from error
 
     def __call__(self, image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
         width, height = box[2:] - box[:2]
         centre = (box[:2] + box[2:]) / 2 - [0, CENTRE_SHIFT * height]
         half = 100.0 * (width + height) / REFERENCE_SCALE
