@@ -69,12 +69,14 @@ def test_nothing_is_made_again(tmp_path, descriptor, name):
 
 def test_settings_count_only_if_rows_depend_on_them(tmp_path):
     old_dataset(tmp_path, "neuface", "neuface")
-    for unused in ("annotator.glvd.steps=3", "annotator.flame_fitting.steps=3", "annotator.encoder.kind=deca", "ray.actors=2"):
-        reopen(tmp_path, "neuface", unused)
+    reopen(tmp_path, "neuface", "ray.actors=2")
+    stored = json.loads((tmp_path / "dataset.json").read_text())
+    for method, key, value in (("glvd", "steps", 3), ("flame_fitting", "steps", 3), ("encoder", "kind", "deca")):
+        stored["config"]["annotator"][method][key] = value
+    (tmp_path / "dataset.json").write_text(json.dumps(stored))
+    reopen(tmp_path, "neuface")
     with pytest.raises(UsageError) as caught:
-        reopen(
-            tmp_path, "neuface", "annotator.neuface.fit.passes=3", "gate.max_nme=3", "media.stride=2", "annotator.glvd.steps=3"
-        )
+        reopen(tmp_path, "neuface", "annotator.neuface.fit.passes=3", "gate.max_nme=3", "media.stride=2")
     lines = [line.strip() for line in str(caught.value).splitlines()[1:-1]]
     assert lines == [
         "config.annotator.neuface.fit.passes: 200 there, 3 now",
@@ -100,6 +102,5 @@ def test_new_descriptors_hold_the_chosen_method_alone(tmp_path):
     fresh = read_descriptor(reopen(tmp_path / "fresh", "neuface").store)
     old = json.loads((OLD / "neuface.json").read_text())
     assert fresh["config"]["annotator"] == {key: old["config"]["annotator"][key] for key in ("name", "neuface")}
-    assert {key: value for key, value in fresh["config"].items() if key != "annotator"} == {
-        key: value for key, value in old["config"].items() if key != "annotator"
-    }
+    added = {"decoder": "pyav"}
+    assert fresh["config"] | {"annotator": None} == old["config"] | {"annotator": None, "media": old["config"]["media"] | added}
