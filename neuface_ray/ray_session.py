@@ -28,7 +28,7 @@ class RayConfig:
     address: str | None = None
     """Address of a running cluster; null takes RAY_ADDRESS (set inside `ray job submit`), else starts Ray on this machine."""
     num_cpus: int | None = None
-    """CPUs to use when Ray is started on this machine; null: all of them."""
+    """CPUs to count when Ray is started on this machine; null: all, and for training enough for its processes."""
 
 
 @contextmanager

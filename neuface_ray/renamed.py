@@ -19,6 +19,13 @@ KEYS: dict[str, str | None] = {
     "geometry.settings.flame_fitting": "geometry.direct_fitting",
     "geometry.settings.neuface": "geometry.neuface.fit",
     "glvd_claims.flame_fitting": "glvd_claims.direct_fitting",
+    "cluster": "ray",
+    "skins": "textures",
+    "synthetic.skins": "synthetic.textures",
+    "encoder.skins": "encoder.textures",
+    "geometry.skins": "geometry.textures",
+    "glvd_claims.skins": "glvd_claims.textures",
+    "neuface_claims.skins": "neuface_claims.textures",
 }
 """Keys and sections by their dotted names: former -> present; None: removed because it had no effect."""
 

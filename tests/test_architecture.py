@@ -31,12 +31,7 @@ RAY = ("ray_session", "pipeline", "training")
 REFERENCE = re.compile(r"(neuface_ray(?:\.\w+)+):\w+")
 """How a module is named to be imported later."""
 
-PENDING = (
-    ("neuface_ray.methods", "neuface_ray.training"),
-    ("neuface_ray.networks.weight_file", "neuface_ray.methods"),
-    ("neuface_ray.evaluation", "neuface_ray.evaluation"),
-    ("neuface_ray.training", "neuface_ray.training"),
-)
+PENDING = (("neuface_ray.evaluation", "neuface_ray.evaluation"),)
 """Imports (from, of) that are known to break a rule and are about to go."""
 
 
@@ -118,11 +113,8 @@ def test_ray_is_imported_at_the_edge_only():
         ("neuface_ray", {"numpy", "pyarrow", "torch", "ray"}),
         ("neuface_ray.dataset.reader", {"torch", "cv2", "mediapipe", "ray"}),
         ("neuface_ray.geometry.rotations", {"pyarrow", "cv2", "mediapipe", "ray"}),
-        pytest.param(
-            "neuface_ray.training.run",
-            {"mediapipe"},
-            marks=pytest.mark.xfail(reason="the recipes are imported eagerly, and one of them imports the media room"),
-        ),
+        ("neuface_ray.training.run", {"mediapipe", "ray"}),
+        ("neuface_ray.training.stream", {"torch", "mediapipe", "ray"}),
     ],
 )
 def test_importing_costs_what_it_needs(module, unwanted):

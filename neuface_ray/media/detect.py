@@ -15,17 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import cv2
-import mediapipe
 import numpy as np
-from mediapipe.tasks.python import BaseOptions, vision
 
 from neuface_ray.media.bundle import landmarker_bundle
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import landmark_box
-from neuface_ray.media.fan import Fan
 from neuface_ray.types import ARKIT_NAMES
+
+if TYPE_CHECKING:
+    from neuface_ray.media.fan import Fan
 
 N_MEDIAPIPE = 478
 SURE = 0.15  # faces above this fraction of an image's longer side are found and placed reliably
@@ -66,7 +67,13 @@ class Face:
 def check_detector(config: MediaConfig) -> None:
     """Loads the file that the detector needs, so that a wrong one is found before a run starts. Raises ModelFileError."""
     if config.detector == "fan":
-        Fan(config.fan_weights)
+        _load_fan(config.fan_weights)
+
+
+def _load_fan(weights: str | None) -> Fan:
+    from neuface_ray.media.fan import Fan  # needs torch, which MediaPipe does not
+
+    return Fan(weights)
 
 
 class FaceDetector:
@@ -81,7 +88,9 @@ class FaceDetector:
         self.scheme = "ibug68" if config.detector == "fan" else "mediapipe478"
         self._fan = None
         if config.detector == "fan":
-            self._fan = Fan(config.fan_weights)
+            self._fan = _load_fan(config.fan_weights)
+        from mediapipe.tasks.python import BaseOptions, vision  # a second to load, which only detecting needs
+
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=landmarker_bundle()),
             running_mode=vision.RunningMode.IMAGE,
@@ -124,7 +133,9 @@ class FaceDetector:
 
     def _detect(self, image: np.ndarray, scale: float = 1.0, offset: Sequence[float] = (0.0, 0.0)) -> list[Face]:
         """Faces of an image that was cut at ``offset`` and reduced by ``scale``, in pixels of the whole one."""
-        picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        from mediapipe import Image, ImageFormat
+
+        picture = Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(image))
         result = self._landmarker.detect(picture)
         size = np.array([image.shape[1], image.shape[0]], np.float64)
         faces = []

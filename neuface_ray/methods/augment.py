@@ -45,6 +45,12 @@ def random_motion(lead: tuple[int, ...], config: AugmentSettings, generator: tor
     angle = torch.deg2rad(uniform(lead, -config.rotation_deg, config.rotation_deg, generator))
     scale = 1 + uniform(lead, -config.scale, config.scale, generator)
     shift = uniform((*lead, 2), -config.shift, config.shift, generator)
+    return planar_motion(angle, scale, shift)
+
+
+def planar_motion(angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Similarities (..., 3, 4) of a view's frame (y up): turn counter-clockwise by ``angle`` (...), radians, then ``scale``
+    (...), then ``shift`` (..., 2), half crops."""
     zero = torch.zeros_like(angle)
     rows = [
         torch.stack([scale * angle.cos(), -scale * angle.sin(), zero, shift[..., 0]], -1),
@@ -54,14 +60,15 @@ def random_motion(lead: tuple[int, ...], config: AugmentSettings, generator: tor
     return torch.stack(rows, -2)
 
 
-def move_images(images: Tensor, motion: Tensor) -> Tensor:
-    """Moves the content of images (..., C, H, W) as ``motion`` (..., 3, 4) moves the points of their view; black beyond."""
+def move_images(images: Tensor, motion: Tensor, beyond: str = "zeros") -> Tensor:
+    """Moves the content of images (..., C, H, W) as ``motion`` (..., 3, 4) moves the points of their view; ``beyond`` their
+    edges they are black (``zeros``) or go on as at the edge (``border``)."""
     flip = motion.new_tensor([1.0, -1.0])
     linear = torch.linalg.inv(flip[:, None] * motion[..., :2, :2] * flip)
     offset = -(linear @ (flip * motion[..., :2, 3])[..., None])
     flat = images.flatten(0, -4)
     grid = F.affine_grid(torch.cat([linear, offset], -1).flatten(0, -3), list(flat.shape), align_corners=False)
-    return F.grid_sample(flat, grid.to(flat.dtype), align_corners=False).reshape(images.shape)
+    return F.grid_sample(flat, grid.to(flat.dtype), padding_mode=beyond, align_corners=False).reshape(images.shape)
 
 
 def move_points(points: Tensor, motion: Tensor) -> Tensor:

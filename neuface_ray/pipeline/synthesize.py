@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import cv2
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,12 +31,15 @@ from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import GateConfig, apply_gate
 from neuface_ray.pipeline.summary import new_run_id
 from neuface_ray.ray_session import RayConfig, ray_session
+from neuface_ray.synthesis.detections import detect_faces
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.materials import Materials, check_materials
+from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.options import SynthesisOptions
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
-from neuface_ray.synthesis.shards import SHARD_SIZE, is_there, shard_path, write_shard
+from neuface_ray.synthesis.shards import SHARD_SIZE, has_detections, is_there, shard_path, write_shard
+from neuface_ray.types import FaceClip, MeshSequence
 
 IMAGES = "images"
 VIDEOS_VERSION = 1
@@ -43,52 +47,19 @@ VIDEOS_VERSION = 1
 
 
 @dataclass(frozen=True)
-class SynthesizeConfig(Materials):
+class SynthesizeConfig(SynthesisOptions):
     """Settings of a synthesis run."""
 
     output: str = REQUIRED
     """Folder to write (videos: also an fsspec URL). Running again with the same output continues where it stopped."""
-    kind: str = "faces"
-    """faces: shards of single crops to train on; videos: a dataset of videos with their ground truth."""
-    count: int = 10_240
-    """Faces (rounded up to whole shards of 512) or videos."""
-    seed: int = 0
-    """Seed of all random numbers; together with the number of a face or video it decides everything about it."""
     head: str = "open_head"
     """Head model: open_head, or the path of another one with a landmark embedding."""
-    size: int = 128
-    """Side of the crops, pixels."""
-    frames: int = 60
-    """Frames of a video."""
-    fps: float = 25.0
-    """Frames a second."""
-    views: int = 1
-    """Synchronised calibrated views of a video, 1 to 7: front, left and right 30 and 60 degrees, top, down."""
-    yaw_deg: float = 80.0
-    """Largest resting yaw."""
-    occluded: float = 0.2
-    """Share of single faces with something before them."""
-    shape_sd: float = 1.0
-    """Spread of the identity coefficients; 1 is the head model's."""
-    canonical: float = 0.0
-    """0: people's mean is the head model's. Else anywhere up to this share of the way to MediaPipe's canonical face."""
-    sculpted: float = 0.0
-    """Share of people drawn like scans without a texture: one colour, no hair, half of them the face alone."""
-    plain: float = 0.0
-    """Share of people drawn as by plain renderers: without shadows, between linear and display values."""
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
-        if self.kind not in ("faces", "videos"):
-            raise UsageError(f"kind must be faces or videos, got {self.kind!r}")
-        if not 1 <= self.views <= 7:
-            raise UsageError(f"views must be 1 to 7, got {self.views}")
-        if min(self.count, self.frames, self.size) < 1 or self.fps <= 0:
-            raise UsageError("count, frames and size must be at least 1, and fps positive")
-        if self.shape_sd <= 0 or self.canonical < 0:
-            raise UsageError(f"shape_sd={self.shape_sd} must be positive, canonical={self.canonical} not negative")
-        if not (0 <= self.sculpted <= 1 and 0 <= self.plain <= 1):
-            raise UsageError(f"sculpted={self.sculpted} and plain={self.plain} must be between 0 and 1")
+        super().__post_init__()
+        if self.count < 1:
+            raise UsageError(f"count must be at least 1, got {self.count}")
 
     def face_options(self) -> FaceOptions:
         return FaceOptions(
@@ -157,12 +128,17 @@ def _faces(config: SynthesizeConfig) -> Iterator[int]:
     folder = Path(config.output)
     head, options = load_head(config.head).id, config.face_options()
     asked = range(-(-config.count // SHARD_SIZE))
-    numbers = [n for n in asked if not is_there(shard_path(folder, n), options, config.seed, n, head)]
+    paths = {n: shard_path(folder, n) for n in asked}
+    numbers = [
+        n
+        for n, path in paths.items()
+        if not is_there(path, options, config.seed, n, head) or (config.detect and not has_detections(path))
+    ]
     yield from _spread(numbers, _make_shard, config)
 
 
 def _make_shard(number: int, config: SynthesizeConfig) -> int:
-    write_shard(config.output, config.face_options(), config.seed, number, SHARD_SIZE, config.head)
+    write_shard(config.output, config.face_options(), config.seed, number, SHARD_SIZE, config.head, config.detect)
     return SHARD_SIZE
 
 
@@ -191,8 +167,19 @@ def _make_video(index: int, config: SynthesizeConfig, output_bytes: bytes) -> in
     decision = apply_gate(quality, GateConfig(max_shape_norm=float("inf")))
     output.store.replace(f"{IMAGES}/{sequence.clip.clip_id}.images", encode_images(sequence))
     output.begin_attempt(sequence.clip.segment.segment_id)
-    output.commit(sequence.clip.segment, [clip_rows(sequence.clip, sequence.truth, quality, decision, output.provenance)])
+    clip, truth = detected(sequence) if config.detect else (sequence.clip, sequence.truth)
+    output.commit(clip.segment, [clip_rows(clip, truth, quality, decision, output.provenance)])
     return config.frames * config.views
+
+
+def detected(made: SyntheticSequence) -> tuple[FaceClip, MeshSequence]:
+    """A video's records with a detector's landmarks instead of the true ones, invalid where it finds no face."""
+    clip, grid = made.clip, made.clip.valid.shape
+    crops = clip.crops.reshape(-1, *clip.crops.shape[2:]).transpose(0, 2, 3, 1)
+    landmarks = detect_faces(crops).astype(np.float32).reshape(*grid, -1, 2)
+    found = np.isfinite(landmarks).all((-1, -2))
+    confidence = clip.landmark_confidence * found[..., None]
+    return replace(clip, landmarks=landmarks, landmark_confidence=confidence, valid=found), replace(made.truth, valid=found)
 
 
 @lru_cache(maxsize=1)

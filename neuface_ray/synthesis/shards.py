@@ -20,37 +20,55 @@ import cv2
 import numpy as np
 import torch
 
-from neuface_ray.errors import DataError, NeufaceError, UsageError
+from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.heads import load_head
+from neuface_ray.synthesis.detections import detect_faces
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.materials import check_materials
 
 FIELDS = ("image", "shape", "expression", "pose", "camera", "landmarks", "visible", "intrinsics", "translation")
 SHARD_SIZE = 512
+DETECTED = "detected.npy"
 _RENAMED = {"skins": "textures"}
 """Options of shards by the names that earlier versions wrote: former -> present."""
 
 
 def write_shard(
-    folder: str | Path, options: FaceOptions, seed: int, number: int, size: int = SHARD_SIZE, head: str = "open_head"
+    folder: str | Path,
+    options: FaceOptions,
+    seed: int,
+    number: int,
+    size: int = SHARD_SIZE,
+    head: str = "open_head",
+    detect: bool = False,
 ) -> Path:
     """Makes faces ``number * size`` and on into ``folder/shard-NNNNN``, all or nothing; an existing shard is kept.
+
+    Args:
+        detect: also look for the faces with the detector, and store its landmarks as ``detected`` float16 [n, 478, 2], NaN
+            where it finds none; an existing shard without them gets them.
 
     Raises:
         UsageError: the existing shard was made with another seed, head or other options.
     """
     stage, target = _stage(head), shard_path(folder, number)
-    if is_there(target, options, seed, number, stage.head.id):
-        return target
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    faces = [make_face(stage, options, seed, index) for index in range(number * size, (number + 1) * size)]
+    if not is_there(target, options, seed, number, stage.head.id):
+        faces = [make_face(stage, options, seed, index) for index in range(number * size, (number + 1) * size)]
+        arrays = {name: np.stack([getattr(face, name) for face in faces]) for name in FIELDS}
+        _write_arrays(target, arrays, described(options, seed, number, stage.head.id))
+    if detect and not has_detections(target):
+        _replace_array(target / DETECTED, detect_faces(np.load(target / "image.npy", mmap_mode="r")))
+    return target
+
+
+def _write_arrays(target: Path, arrays: dict[str, np.ndarray], about: dict[str, object]) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.mkdir(parents=True)
-    for name in FIELDS:
-        np.save(partial / f"{name}.npy", np.stack([getattr(face, name) for face in faces]))
-    about = described(options, seed, number, stage.head.id)
+    for name, values in arrays.items():
+        np.save(partial / f"{name}.npy", values)
     (partial / "about.json").write_text(json.dumps(about, indent=1))
     try:
         partial.rename(target)
@@ -58,7 +76,17 @@ def write_shard(
         shutil.rmtree(partial)
         if not target.is_dir():
             raise
-    return target
+
+
+def _replace_array(target: Path, values: np.ndarray) -> None:
+    partial = target.with_name(f".{os.getpid()}.{target.name}")
+    np.save(partial, values)
+    partial.replace(target)
+
+
+def has_detections(path: Path) -> bool:
+    """Whether a shard holds a detector's landmarks."""
+    return (path / DETECTED).is_file()
 
 
 def shard_path(folder: str | Path, number: int) -> Path:
@@ -92,10 +120,16 @@ def _stage(head: str) -> Stage:
 
 
 def write_shards(
-    folder: str | Path, options: FaceOptions, seed: int, count: int, workers: int = 1, head: str = "open_head"
+    folder: str | Path,
+    options: FaceOptions,
+    seed: int,
+    count: int,
+    workers: int = 1,
+    head: str = "open_head",
+    detect: bool = False,
 ) -> None:
     """Writes the first ``count`` faces (rounded up to whole shards) of a seed with parallel processes; prints progress."""
-    jobs = [(folder, options, seed, number, SHARD_SIZE, head) for number in range(-(-count // SHARD_SIZE))]
+    jobs = [(folder, options, seed, number, SHARD_SIZE, head, detect) for number in range(-(-count // SHARD_SIZE))]
     started = time.time()
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for done, path in enumerate(pool.imap(_write, jobs), 1):
@@ -104,34 +138,6 @@ def write_shards(
 
 def _write(job: tuple) -> Path:
     return write_shard(*job)
-
-
-class Shards:
-    """All shards of some folders as one table of faces, read by memory maps.
-
-    Args:
-        folders: written by ``write_shards``. Raises DataError when they hold no shard, or shards of different heads.
-    """
-
-    def __init__(self, *folders: str | Path):
-        self.paths = [path for folder in folders for path in sorted(Path(folder).glob("shard-*"))]
-        if not self.paths:
-            raise DataError(f"no shard of synthetic faces lies in {', '.join(map(str, folders))}")
-        heads = {json.loads((path / "about.json").read_text())["head"] for path in self.paths}
-        if len(heads) > 1:
-            raise DataError(f"the shards belong to different heads: {', '.join(sorted(heads))}")
-        self.head = heads.pop()
-        self._arrays = [{name: np.load(path / f"{name}.npy", mmap_mode="r") for name in FIELDS} for path in self.paths]
-        self._starts = np.cumsum([0] + [len(arrays["pose"]) for arrays in self._arrays])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def take(self, indices: np.ndarray, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
-        """The named fields of faces ``indices`` (B,), stacked in that order."""
-        shard = np.searchsorted(self._starts, indices, side="right") - 1
-        rows = indices - self._starts[shard]
-        return {name: np.stack([self._arrays[s][name][r] for s, r in zip(shard, rows, strict=True)]) for name in fields}
 
 
 def main() -> None:
@@ -149,13 +155,14 @@ def main() -> None:
     parser.add_argument("--plain", type=float, default=0.0, help="share of people drawn as by plain renderers (default 0)")
     parser.add_argument("--shape-sd", type=float, default=1.0, help="spread of the identity coefficients (default 1)")
     parser.add_argument("--canonical", type=float, default=0.0, help="see FaceOptions (default 0)")
+    parser.add_argument("--detect", action="store_true", help="also store a detector's landmarks")
     given = parser.parse_args()
     names = ("size", "textures", "hdr", "backgrounds", "sculpted", "plain", "shape_sd", "canonical")
     chosen = {name: getattr(given, name) for name in names}
     options = replace(FaceOptions(), **chosen)
     try:
         check_materials("", options)
-        write_shards(given.out, options, given.seed, given.count, given.workers, given.head)
+        write_shards(given.out, options, given.seed, given.count, given.workers, given.head, given.detect)
     except NeufaceError as error:
         parser.error(str(error))
 

@@ -7,13 +7,11 @@ resumed goes on as if it had not stopped, but that it may see again the samples 
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +23,17 @@ from torch import Tensor, nn
 
 from neuface_ray.errors import NeufaceError
 from neuface_ray.heads import load_head
-from neuface_ray.methods.recipe import Recipe, Step
+from neuface_ray.methods.recipe import Recipe, SampleSpec, StepContext
 from neuface_ray.methods.registry import build_recipe
 from neuface_ray.training.config import TrainConfig
-from neuface_ray.training.data import Split, read_some, stack
-from neuface_ray.training.run_log import Journal
+from neuface_ray.training.optimisation import Average, Optimiser, learning_rate
+from neuface_ray.training.run_log import RunLog
+from neuface_ray.training.samples import Sample
+from neuface_ray.training.stream import read_some, stack
+from neuface_ray.training.worker_context import POSITION, WorkerContext
 
-STATE, POSITION = "state.pt", "position.json"
+STATE = "state.pt"
 PREFETCHED_BATCHES = 2
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the driver tells every worker."""
-
-    config: TrainConfig
-    split: Split
-    folder: Path
 
 
 class Learner(nn.Module):
@@ -52,119 +44,112 @@ class Learner(nn.Module):
         self.network = network
         self.recipe = recipe
 
-    def forward(self, batch: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], step: StepContext) -> dict[str, Tensor]:
         return self.recipe.losses(self.network, batch, step)
 
 
-class Average:
-    """Exponential moving average of a network's parameters and buffers; young averages forget faster."""
-
-    def __init__(self, network: nn.Module, decay: float):
-        self.network, self.decay = copy.deepcopy(network).eval().requires_grad_(False), decay
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
-        for mean, value in zip(self.network.parameters(), network.parameters(), strict=True):
-            mean.lerp_(value.detach().to(mean.dtype), 1 - decay)
-        for mean, value in zip(self.network.buffers(), network.buffers(), strict=True):
-            mean.copy_(value)
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, constant, linear fall to 0 at the last step."""
-    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    left = 1 - step / config.steps
-    return config.learning_rate * rise * min(1.0, left / max(1 - config.constant, 1e-9))
-
-
-def train_worker(job: Job) -> None:
+def train_worker(settings: WorkerContext) -> None:
     """Trains from the last checkpoint, or from the start, to the last step; runs in every worker."""
-    config, context = job.config, ray.train.get_context()
+    config, context = settings.config, ray.train.get_context()
     rank, device = context.get_world_rank(), ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.set_num_threads(config.cluster.cpus_per_worker)
+        torch.set_num_threads(config.ray.cpus_per_worker)
     torch.manual_seed(config.seed)
     recipe = build_recipe(config.recipe, config.recipe_settings, load_head(config.head).to(device))
     network = recipe.build().to(device).train()
-    if config.init:
-        recipe.load(network, Path(config.init))
-    average = Average(network, config.ema)
-    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], betas=(0.5, 0.999), fused=True)
+    if settings.start:
+        recipe.load(network, settings.start)
+    average = Average.of(network, config)
+    optimiser = Optimiser(recipe.groups(network), config)
     done = _restore(network, average, optimiser, config)
     learner = ray.train.torch.prepare_model(Learner(recipe, network), parallel_strategy_kwargs={"find_unused_parameters": True})
-    journal = Journal(job.folder, done, config.tensorboard) if rank == 0 else None
-    tests = read_some(job.split.validation, recipe.reading, config.validation_samples, config.seed) if rank == 0 else []
-    clock, registered = Clock(config, context.get_world_size(), done), done
-    for step, batch in zip(range(done, config.steps), _batches(config, context, done), strict=False):
-        terms = _update(learner, optimiser, batch, step, config, rank, device)
+    log = RunLog(settings.folder, done, config.tensorboard) if rank == 0 else None
+    tests = _validation_samples(settings, recipe) if rank == 0 else []
+    meter, registered = ThroughputMeter(config, context.get_world_size(), done), done
+    for step, batch in zip(range(done, config.steps), _batches(config, recipe.samples, context, done), strict=False):
+        terms = update(learner, optimiser, batch, step, rank, device)
         average.update(network, step)
         if rank == 0 and ((step + 1) % config.log_steps == 0 or step == done):
-            journal.add(step + 1, clock.numbers(step + 1, terms))
+            log.add(step + 1, meter.numbers(step + 1, terms))
         last = step + 1 == config.steps
         if last or (step + 1) % config.checkpoint_steps == 0:
             scores = {}
             if rank == 0 and tests and (last or (step + 1) % config.validate_steps == 0):
                 scores = validate(recipe, average.network, tests, config.batch, device)
-                journal.add(step + 1, {f"validation/{name}": value for name, value in scores.items()})
-            _checkpoint(job, rank, step + 1, network, average, optimiser, scores)
+                log.add(step + 1, {f"validation/{name}": value for name, value in scores.items()})
+            _checkpoint(config, rank, step + 1, network, average, optimiser, scores)
             if rank == 0:
-                _note_position(job, registered, context.get_world_size())
+                _note_position(settings, recipe.samples.group, registered, context.get_world_size())
             registered = step + 1
     if rank == 0:
-        journal.close()
+        log.close()
 
 
-def _batches(config: TrainConfig, context: Any, done: int) -> Iterator[dict[str, Tensor]]:
+def _validation_samples(settings: WorkerContext, recipe: Recipe) -> list[Sample]:
+    spec, config = recipe.samples, settings.config
+    return read_some(settings.split.validation, spec, max(config.validation_samples // spec.group, 1), config.seed)
+
+
+def _batches(config: TrainConfig, spec: SampleSpec, context: Any, done: int) -> Iterator[dict[str, Tensor]]:
     shard = ray.train.get_dataset_shard("train")
-    yield from shard.iter_torch_batches(
-        batch_size=config.batch,
+    size = config.batch // spec.group
+    for batch in shard.iter_torch_batches(
+        batch_size=size,
         drop_last=True,
         prefetch_batches=PREFETCHED_BATCHES,
-        local_shuffle_buffer_size=max(config.shuffle, config.batch),
+        local_shuffle_buffer_size=max(config.shuffle // spec.group, size),
         local_shuffle_seed=config.seed + done + context.get_world_rank(),
-    )
+    ):
+        yield batch if spec.group == 1 else {name: value.flatten(0, 1) for name, value in batch.items()}
     raise NeufaceError("the stream of training samples ended too early: more rows than expected could not be read")
 
 
-def _update(learner, optimiser, batch, step: int, config: TrainConfig, rank: int, device) -> dict[str, Tensor]:
-    """One optimiser step; returns the loss terms."""
+def update(
+    learner: nn.Module, optimiser: Optimiser, batch: dict[str, Tensor], step: int, rank: int, device: torch.device
+) -> dict[str, Tensor]:
+    """One optimiser step; returns the loss terms. Raises NeufaceError if the gradient is not finite."""
+    config = optimiser.config
     seed = int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0])
     torch.manual_seed(seed)
-    state = Step(step / config.steps, torch.Generator(device).manual_seed(seed))
+    context = StepContext(step / config.steps, torch.Generator(device).manual_seed(seed))
     with torch.autocast(device.type, torch.bfloat16, enabled=config.mixed_precision and device.type == "cuda"):
-        terms = learner(batch, state)
+        terms = learner(batch, context)
     loss = torch.stack([term.float() for term in terms.values()]).sum()
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(step, config)
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     loss.backward()
-    parameters = optimiser.param_groups[0]["params"]
-    norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+    norm = optimiser.step(step)
     if not torch.isfinite(norm):
         raise NeufaceError(f"training diverged at step {step}: the gradient is not finite; lower learning_rate", "diverged")
-    optimiser.step()
     return {"loss": loss.detach()} | {f"loss/{name}": term.detach() for name, term in terms.items()} | {"gradient": norm}
 
 
 def validate(recipe: Recipe, network: nn.Module, samples: list, batch: int, device: torch.device) -> dict[str, float]:
     """Mean of every score over the samples."""
     scores: dict[str, list[Tensor]] = {}
-    for first in range(0, len(samples), batch):
-        arrays = stack(samples[first : first + batch])
+    group = recipe.samples.group
+    for first in range(0, len(samples), max(batch // group, 1)):
+        arrays = stack(samples[first : first + max(batch // group, 1)], group)
         tensors = {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
         for name, values in recipe.scores(network, tensors).items():
             scores.setdefault(name, []).append(values)
     return {name: torch.cat(values).double().mean().item() for name, values in scores.items()}
 
 
-def _checkpoint(job: Job, rank: int, step: int, network, average, optimiser, scores: dict[str, float]) -> None:
+def _checkpoint(
+    config: TrainConfig,
+    rank: int,
+    step: int,
+    network: nn.Module,
+    average: Average,
+    optimiser: Optimiser,
+    scores: dict[str, float],
+) -> None:
     """Reports scores; worker 0 adds the checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = None
         if rank == 0:
             state = {
-                "recipe": job.config.recipe,
+                "recipe": config.recipe,
                 "step": step,
                 "network": network.state_dict(),
                 "average": average.network.state_dict(),
@@ -176,18 +161,18 @@ def _checkpoint(job: Job, rank: int, step: int, network, average, optimiser, sco
         ray.train.report({"step": step} | scores, checkpoint=checkpoint)
 
 
-def _note_position(job: Job, step: int, workers: int) -> None:
+def _note_position(settings: WorkerContext, group: int, step: int, workers: int) -> None:
     """Writes down where in the stream the checkpoint of ``step`` stands.
 
     Ray registers a checkpoint shortly after its report returns, so at the time of one report only the checkpoint before it is
     sure to be the one, or older than the one, from which a dead training resumes.
     """
-    note = job.folder / (POSITION + ".new")
-    note.write_text(json.dumps({"samples": step * job.config.batch * workers}))
-    note.replace(job.folder / POSITION)
+    note = settings.folder / (POSITION + ".new")
+    note.write_text(json.dumps({"samples": step * (settings.config.batch // group) * workers}))
+    note.replace(settings.folder / POSITION)
 
 
-def _restore(network, average: Average, optimiser, config: TrainConfig) -> int:
+def _restore(network: nn.Module, average: Average, optimiser: Optimiser, config: TrainConfig) -> int:
     """Loads the last checkpoint, if any; returns the number of steps done."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
@@ -208,7 +193,7 @@ def read_state(folder: Path, recipe: str) -> dict[str, Any]:
     return state
 
 
-class Clock:
+class ThroughputMeter:
     """Speed and time to go, measured between the lines of the log."""
 
     def __init__(self, config: TrainConfig, workers: int, done: int):

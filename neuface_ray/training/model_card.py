@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neuface_ray.methods.registry import recipes
 from neuface_ray.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from neuface_ray.training.run import Summary
+from neuface_ray.training.summary import TrainingSummary
 
 
-def write_card(path: Path, config: TrainConfig, summary: Summary, facts: dict[str, Any]) -> None:
+def write_card(path: Path, config: TrainConfig, summary: TrainingSummary, facts: dict[str, Any]) -> None:
     """Writes what the weights are, what they were trained on, how well they do on held-out faces, and how to use them."""
     scores = "\n".join(f"| {name} | {value:.4g} |" for name, value in summary.scores.items()) or "| none | no held-out person |"
     settings = json.dumps(config.result_settings(), indent=1)

@@ -9,56 +9,36 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 import neuface_ray
-from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.errors import ModelFileError, NeufaceError, UsageError
 from neuface_ray.former import complete, differing
 from neuface_ray.heads import load_head
 from neuface_ray.methods.recipe import Recipe
 from neuface_ray.methods.registry import build_recipe
-from neuface_ray.ray_session import ray_session
+from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.renamed import translate
-from neuface_ray.training.config import TrainConfig
-from neuface_ray.training.data import Split, Stream, split
+from neuface_ray.training.config import FILES, TrainConfig
 from neuface_ray.training.model_card import write_card
 from neuface_ray.training.run_log import progress_line, read_log
+from neuface_ray.training.stream import Split, Stream, read_some, split, stack
+from neuface_ray.training.summary import TrainingSummary
 from neuface_ray.training.synthetic import make_faces
+from neuface_ray.training.worker_context import POSITION, WorkerContext
+from neuface_ray.uri import content_hash
 
 SETTINGS, SUMMARY, WEIGHTS, CHECKPOINTS = "config.json", "summary.json", "model.safetensors", "checkpoints"
+START = "start.safetensors"
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a finished training amounts to; also written as ``summary.json``."""
-
-    recipe: str
-    weights: str
-    steps: int
-    scores: dict[str, float]
-    train_samples: int
-    validation_samples: int
-    seconds: float
-    samples_per_s: float
-    config_hash: str
-
-    def table(self) -> str:
-        """A line for each number."""
-        lines = [("recipe", self.recipe), ("weights", self.weights), ("steps", self.steps)]
-        lines += [(f"validation {name}", f"{value:.4g}") for name, value in self.scores.items()]
-        lines += [
-            ("training samples", self.train_samples),
-            ("held out", self.validation_samples),
-            ("seconds", f"{self.seconds:.0f}"),
-            ("samples/s", f"{self.samples_per_s:.1f}"),
-        ]
-        return "\n".join(f"{name:<36} {value}" for name, value in lines)
-
-
-def run(config: TrainConfig) -> Summary:
+def run(config: TrainConfig) -> TrainingSummary:
     """Trains, or continues, or returns the summary of a training that is already finished.
 
     Raises:
@@ -66,14 +46,13 @@ def run(config: TrainConfig) -> Summary:
         NeufaceError: the training failed; running again continues from the last checkpoint.
     """
     folder = Path(config.output).absolute()
-    _check_folder(folder, config)
+    recipe = build_recipe(config.recipe, config.recipe_settings, load_head(config.head))
+    settings = compared_settings(config, recipe)
+    _check_folder(folder, settings, config)
     if (folder / SUMMARY).is_file():
-        return Summary(**json.loads((folder / SUMMARY).read_text()))
-    head = load_head(config.head)
-    recipe = build_recipe(config.recipe, config.recipe_settings, head)
-    network = recipe.build()
-    if config.init:
-        recipe.load(network, Path(config.init))
+        return TrainingSummary(**json.loads((folder / SUMMARY).read_text()))
+    _check_batch(config, recipe)
+    network = _initial_network(config, recipe)
     data = [_absolute(path) for path in config.data]
     if not config.synthetic.count:
         parts = _split(config, data, recipe)
@@ -81,16 +60,66 @@ def run(config: TrainConfig) -> Summary:
         if config.synthetic.count:
             parts = _split(config, [*data, make_faces(config.synthetic, config.head)], recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps(config.result_settings(), indent=1))
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
+        start = starting_weights(config, folder, recipe, network, parts)
         started = time.perf_counter()
         with _progress(folder, config.steps):
-            state = _fit(config, folder, parts, recipe)
+            state = _fit(WorkerContext(for_workers(config, recipe), parts, folder, start), recipe)
     return _finish(config, folder, recipe, parts, state, time.perf_counter() - started)
+
+
+def compared_settings(config: TrainConfig, recipe: Recipe) -> dict[str, Any]:
+    """What a training that continues must agree in: its settings, and the content of the files that they name.
+
+    Raises:
+        ModelFileError: such a file is missing.
+    """
+    for key, path in recipe.files().items():
+        if not os.path.isfile(path):
+            raise ModelFileError(f"{key}: there is no file {path}")
+    hashes = {key: content_hash(path) for key, path in recipe.files().items()}
+    return config.result_settings() | (translate({FILES: hashes}) if hashes else {})
+
+
+def _check_batch(config: TrainConfig, recipe: Recipe) -> None:
+    group = recipe.samples.group
+    if config.batch % group:
+        raise UsageError(f"batch={config.batch} must be a multiple of {group}, the pictures of one person that stay together")
+
+
+def _initial_network(config: TrainConfig, recipe: Recipe) -> nn.Module:
+    """What the workers begin with, but for what is computed from the data. Raises ModelFileError if ``init`` does not fit."""
+    torch.manual_seed(config.seed)
+    network = recipe.build()
+    if config.init:
+        recipe.load(network, Path(config.init))
+    return network
+
+
+def starting_weights(config: TrainConfig, folder: Path, recipe: Recipe, network: nn.Module, parts: Split) -> Path | None:
+    """The weight file to begin with: ``init``, or what the recipe computes from the data, once and for all; None: neither."""
+    if config.init:
+        return Path(config.init).absolute()
+    if type(recipe).prepare is Recipe.prepare:
+        return None
+    path = folder / START
+    if not path.is_file():
+        recipe.prepare(network, _some_batch(config, recipe, parts))
+        recipe.save(network, path.with_suffix(".new"), {"head_model": parts.head_model})
+        path.with_suffix(".new").replace(path)
+    return path
+
+
+def _some_batch(config: TrainConfig, recipe: Recipe, parts: Split) -> dict[str, Tensor]:
+    """``prepare_samples`` samples of the training data as one batch."""
+    group = recipe.samples.group
+    samples = read_some(parts.train, recipe.samples, max(config.prepare_samples // group, 1), config.seed)
+    return {name: torch.from_numpy(value) for name, value in stack(samples, group).items()}
 
 
 def _split(config: TrainConfig, data: list[str], recipe: Recipe) -> Split:
     validation = [_absolute(path) for path in config.validation]
-    return split(data, validation, config.validation_fraction, recipe.reading, recipe.head.id)
+    return split(data, validation, config.validation_fraction, recipe.samples, recipe.head.id)
 
 
 def _absolute(path: str) -> str:
@@ -98,20 +127,20 @@ def _absolute(path: str) -> str:
     return path if "://" in path else os.path.abspath(path)
 
 
-def for_workers(config: TrainConfig) -> TrainConfig:
+def for_workers(config: TrainConfig, recipe: Recipe) -> TrainConfig:
     """The configuration with paths that workers, which run in folders of their own, understand."""
-    weights = getattr(config.recipe_settings, "heatmap_weights", None)
-    if weights is None:
-        return config
-    return replace(config, recipe_settings=replace(config.recipe_settings, heatmap_weights=_absolute(weights)))
+    return config.with_recipe_settings(
+        {key.removeprefix(f"{recipe.name}."): _absolute(path) for key, path in recipe.files().items()}
+    )
 
 
-def _check_folder(folder: Path, config: TrainConfig) -> None:
+def _check_folder(folder: Path, ours: dict[str, Any], config: TrainConfig) -> None:
     """The output folder must be new, empty, or belong to the same training."""
     settings = folder / SETTINGS
     if settings.is_file():
         theirs = complete(translate(json.loads(settings.read_text())), config.former_result_settings())
-        different = differing(theirs, config.result_settings())
+        theirs.setdefault(FILES, ours.get(FILES, {}))  # trainings of earlier versions do not say
+        different = differing(theirs, {FILES: {}} | ours)
         if different:
             raise UsageError(
                 f"{folder} belongs to another training (it differs in {', '.join(different)}). Choose another output; to start "
@@ -122,39 +151,38 @@ def _check_folder(folder: Path, config: TrainConfig) -> None:
         raise UsageError(f"output={folder} is not empty and holds no training; choose another folder")
 
 
-def _with_enough_cpus(config: TrainConfig) -> Any:
-    """Cluster settings for which Ray, started on this machine, counts enough CPUs for workers and data tasks."""
-    cluster = config.cluster
-    if cluster.num_cpus is not None:
-        return cluster
-    return replace(cluster, num_cpus=max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker + 1))
+def _with_enough_cpus(config: TrainConfig) -> RayConfig:
+    """Settings for which Ray, started on this machine, counts enough CPUs for workers and data tasks."""
+    if config.ray.num_cpus is not None:
+        return config.ray
+    return replace(config.ray, num_cpus=max(os.cpu_count() or 1, config.ray.workers * config.ray.cpus_per_worker + 1))
 
 
-def _fit(config: TrainConfig, folder: Path, parts: Split, recipe: Recipe) -> dict[str, Any]:
+def _fit(settings: WorkerContext, recipe: Recipe) -> dict[str, Any]:
     """Runs Ray Train to the last step; returns the last checkpoint's content."""
     import ray
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from neuface_ray.training.loop import Job, read_state, train_worker
+    from neuface_ray.training.loop import read_state, train_worker
 
-    cluster = config.cluster
-    gpu = ray.cluster_resources().get("GPU", 0) >= cluster.workers if cluster.gpu is None else cluster.gpu
-    total = config.steps * config.batch * cluster.workers + config.shuffle * cluster.workers
-    stream = Stream(parts.train, recipe.reading, config.seed, total)
+    config, where = settings.config, settings.config.ray
+    gpu = ray.cluster_resources().get("GPU", 0) >= where.workers if where.gpu is None else where.gpu
+    total = (config.steps * config.batch + config.shuffle) * where.workers // recipe.samples.group
+    stream = Stream(settings.split.train, recipe.samples, config.seed, total)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config=Job(for_workers(config), parts, folder),
-        datasets={"train": partial(_rest_of, stream, folder)},
+        train_loop_config=settings,
+        datasets={"train": partial(_rest_of, stream, settings.folder)},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=cluster.workers, use_gpu=gpu, resources_per_worker={"CPU": cluster.cpus_per_worker, "GPU": int(gpu)}
+            num_workers=where.workers, use_gpu=gpu, resources_per_worker={"CPU": where.cpus_per_worker, "GPU": int(gpu)}
         ),
         run_config=RunConfig(
             name=CHECKPOINTS,
-            storage_path=str(folder),
+            storage_path=str(settings.folder),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            failure_config=FailureConfig(max_failures=where.max_failures),
         ),
     )
     try:
@@ -169,8 +197,6 @@ def _fit(config: TrainConfig, folder: Path, parts: Split, recipe: Recipe) -> dic
 
 def _rest_of(stream: Stream, folder: Path) -> Any:
     """The stream from where the last checkpoint stands; called whenever workers are started."""
-    from neuface_ray.training.loop import POSITION
-
     note = folder / POSITION
     skipped = json.loads(note.read_text())["samples"] if note.is_file() else 0
     return replace(stream, skipped=min(skipped, stream.total)).dataset()
@@ -185,12 +211,17 @@ def why(error: BaseException) -> str:
     return f"the training failed: {(ours or others or [type(error).__name__])[-1]}"
 
 
-def _finish(config: TrainConfig, folder: Path, recipe: Recipe, parts: Split, state: dict[str, Any], seconds: float) -> Summary:
+def _finish(
+    config: TrainConfig, folder: Path, recipe: Recipe, parts: Split, state: dict[str, Any], seconds: float
+) -> TrainingSummary:
     """Exports the averaged weights with their card, and the summary as the sign that the training is finished."""
     network = recipe.build()
     network.load_state_dict(state["average"])
+    network.eval()
+    if type(recipe).finish is not Recipe.finish:
+        recipe.finish(network, _some_batch(config, recipe, parts))
     rates = [row["samples_per_s"] for row in read_log(folder) if "samples_per_s" in row]
-    summary = Summary(
+    summary = TrainingSummary(
         recipe=config.recipe,
         weights=str(folder / WEIGHTS),
         steps=state["step"],
@@ -206,11 +237,11 @@ def _finish(config: TrainConfig, folder: Path, recipe: Recipe, parts: Split, sta
         "recipe": config.recipe,
         "config_hash": config.hash,
         "code_version": neuface_ray.__version__,
-        "data": sorted({Path(unit.dataset).name for unit in parts.train}),
+        "data": sorted({Path(shard.dataset).name for shard in parts.train}),
         "scores": state["scores"],
-        "keypoints": getattr(recipe.settings, "keypoints", None),
     }
-    recipe.save(network.eval(), folder / WEIGHTS, facts)
+    facts |= recipe.facts(network)
+    recipe.save(network, folder / WEIGHTS, facts)
     write_card(folder / "MODEL_CARD.md", config, summary, facts)
     (folder / (SUMMARY + ".new")).write_text(json.dumps(vars(summary), indent=1))
     (folder / (SUMMARY + ".new")).replace(folder / SUMMARY)

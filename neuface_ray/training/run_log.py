@@ -13,7 +13,7 @@ from neuface_ray.duration import format_duration
 LOG, TABLE, EVENTS = "log.jsonl", "log.csv", "tensorboard"
 
 
-class Journal:
+class RunLog:
     """The log of one run in ``folder``; lines of steps after ``step`` (of an attempt that died) are taken back.
 
     A row has the step, its time and any numbers; the CSV table has the columns of all rows and is rewritten as a whole.

@@ -29,22 +29,22 @@ from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.methods.direct_fitting.fit import prior_terms
 from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings
-from neuface_ray.methods.encoder import train as encoder_script
 from neuface_ray.methods.encoder.augment import augment
-from neuface_ray.methods.encoder.losses import FaceTargets, LossWeights, accuracy, losses
-from neuface_ray.methods.encoder.settings import EncoderSettings
+from neuface_ray.methods.encoder.losses import FaceTargets, accuracy, losses
+from neuface_ray.methods.encoder.settings import EncoderSettings, EncoderTrainingSettings, LossWeights
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
 from neuface_ray.methods.lvd.settings import DescentSettings, LvdTrainingSettings
 from neuface_ray.methods.neuface.settings import NeufaceFitSettings, NeufaceSettings
-from neuface_ray.methods.recipe import Recipe, Step
+from neuface_ray.methods.recipe import Recipe, StepContext
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator, build_recipe
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
 from neuface_ray.training.config import TrainConfig
-from neuface_ray.training.loop import Average, Learner, _update, validate
+from neuface_ray.training.loop import Learner, update, validate
+from neuface_ray.training.optimisation import Average, Optimiser
 from neuface_ray.types import MeshSequence
 from tests.evaluation.glvd import test_criteria as test_glvd_rules
 from tests.evaluation.neuface import test_criteria as test_rules
@@ -184,24 +184,27 @@ def batch_of_clip(columns: Sequence[str]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
 
 
+def recipe_of(config: TrainConfig) -> Recipe:
+    return build_recipe(config.recipe, config.recipe_settings, head())
+
+
 def terms_of_recipe(recipe: Recipe, batch: dict[str, Tensor], progress: float) -> Arrays:
     """The loss terms of an untrained network."""
     torch.manual_seed(0)
-    terms = recipe.losses(recipe.build().train(), batch, Step(progress, torch.Generator().manual_seed(1)))
+    terms = recipe.losses(recipe.build().train(), batch, StepContext(progress, torch.Generator().manual_seed(1)))
     return {f"{name} at {progress}": value.detach().numpy() for name, value in terms.items()}
 
 
 def training(config: TrainConfig, columns: Sequence[str]) -> Arrays:
     """Two steps from random weights, and the scores of the packaged ones."""
-    recipe = build_recipe(config.recipe, config.recipe_settings, head())
+    recipe = recipe_of(config)
     batch = batch_of_clip(columns)
     torch.manual_seed(config.seed)
     network = recipe.build().train()
-    average = Average(network, config.ema)
-    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], betas=(0.5, 0.999), fused=True)
+    average, optimiser = Average.of(network, config), Optimiser(recipe.groups(network), config)
     learner, found = Learner(recipe, network), {}
     for step in range(config.steps):
-        terms = _update(learner, optimiser, batch, step, config, 0, CPU)
+        terms = update(learner, optimiser, batch, step, 0, CPU)
         average.update(network, step)
         found |= {f"step {step} {name}": value.detach().numpy().copy() for name, value in terms.items()}
     found["weights"] = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
@@ -260,7 +263,8 @@ def encoder_losses() -> Arrays:
     gradient = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None])
     found = {name: value.detach().numpy() for name, value in terms.items()} | {"total": total.detach().numpy()}
     measured = accuracy(head(), code.map(Tensor.detach), truth)
-    return found | {"gradient": gradient.numpy()} | {f"accuracy {k}": np.float64(v) for k, v in measured.items()}
+    found |= {f"accuracy {k}": v.mean(dtype=torch.float64).numpy() for k, v in measured.items()}
+    return found | {"gradient": gradient.numpy(), "accuracy nme_median": measured["nme"].median().numpy()}
 
 
 def encoder_augmentation() -> Arrays:
@@ -271,19 +275,29 @@ def encoder_augmentation() -> Arrays:
 
 
 def encoder_script_steps() -> Arrays:
-    """Two steps of ``python -m neuface_ray.methods.encoder.train``, from random weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = encoder_script.TrainOptions(steps=2, batch=10, group=2)
-        run = encoder_script.Run(head(), options, Path(folder), CPU)
+    """Two steps of the compact encoder's recipe, from random weights; recorded from the script that came before it."""
+    settings = {"optimiser": "adamw", "betas": [0.9, 0.99], "weight_decay": 0.02, "learning_rate": 1.2e-3}
+    schedule = {"schedule": "cosine", "ema_half_life": 400.0, "batch": 10, "encoder": EncoderTrainingSettings(group=2)}
+    config = two_steps("encoder", **settings, **schedule)
+    recipe = recipe_of(config)
+    torch.manual_seed(0)
+    network = recipe.build().train()
+    average, optimiser = Average.of(network, config), Optimiser(recipe.groups(network), config)
+    crops, truth = faces_of_clip()
+    batch = {name: getattr(truth, name)[:, None] for name in (*LABELS, "landmarks", "visible")}
+    batch["image"] = (255 * crops).round().to(torch.uint8).permute(0, 2, 3, 1)[:, None]
     found = {}
     for step in range(2):
         torch.manual_seed(step)
-        with torch.no_grad():
-            crops, truth = augment(head(), *faces_of_clip())
-        terms = encoder_script.train_step(run, head(), crops, truth, LossWeights())
-        found |= {f"step {step} {name}": np.float64(value) for name, value in terms.items()}
-    for name, network in (("weights", run.network), ("averaged weights", run.average)):
-        found[name] = torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
+        optimiser.zero_grad()
+        terms = recipe.losses(network, batch, StepContext(step / 2, torch.Generator()))
+        sum(terms.values()).backward()
+        optimiser.step(step)
+        average.update(network, step + 1)  # the script counted from 1
+        for name, value in terms.items():
+            found[f"step {step} {name}"] = np.float64(value.item() / getattr(recipe.settings.weights, name))
+    for name, each in (("weights", network), ("averaged weights", average.network)):
+        found[name] = torch.cat([p.detach().flatten() for p in each.parameters()]).numpy()
     return found
 
 

@@ -10,11 +10,11 @@ from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
 from neuface_ray.methods.heatmap.settings import HeatmapTrainingSettings
 from neuface_ray.methods.lvd.network import LVD
 from neuface_ray.methods.lvd.settings import LvdTrainingSettings
-from neuface_ray.methods.recipe import Step
+from neuface_ray.methods.recipe import StepContext
 from neuface_ray.methods.registry import build_recipe
 from neuface_ray.networks.hourglass import HeatmapNet
 from neuface_ray.networks.weight_file import load_network, save_network
-from neuface_ray.training.data import read_some, split, stack
+from neuface_ray.training.stream import read_some, split, stack
 
 SMALL = {"views": 3, "points": 32, "members": 40}
 
@@ -29,12 +29,12 @@ def heatmap_file(tmp_path_factory):
 
 def recipe_and_batch(head, data, kind, settings):
     recipe = build_recipe(kind, settings, head)
-    samples = read_some(split([str(data)], [], 0.0, recipe.reading, head.id).train, recipe.reading, 2, 0)
+    samples = read_some(split([str(data)], [], 0.0, recipe.samples, head.id).train, recipe.samples, 2, 0)
     return recipe, {name: torch.from_numpy(value) for name, value in stack(samples).items()}
 
 
 def step(progress, seed=0):
-    return Step(progress, torch.Generator().manual_seed(seed))
+    return StepContext(progress, torch.Generator().manual_seed(seed))
 
 
 def test_lvd_learns_from_every_term(head, three_views):

@@ -1,5 +1,6 @@
 import io
 import pickle
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video
+from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, detected
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.sequences import make_sequence
 from neuface_ray.synthesis.shards import SHARD_SIZE
@@ -70,3 +71,25 @@ def test_a_shard_is_made_where_the_configuration_says(tmp_path, monkeypatch):
     assert _make_shard(1, config) == 4
     assert len(np.load(tmp_path / "shard-00001" / "pose.npy")) == 4
     assert SHARD_SIZE == 512
+
+
+def test_videos_hold_what_a_detector_finds_where_that_is_wanted(tmp_path):
+    config = SynthesizeConfig(
+        output=str(tmp_path / "out"), kind="videos", count=1, frames=2, views=2, size=160, yaw_deg=10, detect=True
+    )
+    output = Output.open(config.output, Provenance("run", "truth", load_head().id, {}))
+    _make_video(0, config, pickle.dumps(output))
+    finalise(output.store)
+    made = make_sequence(Stage(load_head()), config.sequence_options(), 0, 0)
+    clip = neuface_ray.open(config.output).clip(made.clip.clip_id)
+    found, landmarks = clip.array("valid"), clip.array("landmarks")
+    assert found.any()
+    distance = np.linalg.norm(landmarks - made.clip.landmarks, axis=-1).mean(-1)
+    assert (distance[found] < 0.1).all()
+    assert (distance[found] > 1e-3).all()
+    np.testing.assert_array_equal(clip.array("pose"), made.truth.pose)
+    black = replace(made.clip, crops=np.zeros_like(made.clip.crops))
+    clip, truth = detected(replace(made, clip=black))
+    assert not clip.valid.any()
+    assert not truth.valid.any()
+    assert np.isnan(clip.landmarks).all()

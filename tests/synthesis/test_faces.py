@@ -23,7 +23,8 @@ from neuface_ray.synthesis.faces import (
 )
 from neuface_ray.synthesis.hair import Style
 from neuface_ray.synthesis.light import Lighting
-from neuface_ray.synthesis.shards import Shards, write_shard
+from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.shards import write_shard
 from neuface_ray.types import ARKIT_NAMES
 
 
@@ -163,15 +164,28 @@ def test_a_broken_off_set_of_shards_goes_on_and_reads_back(stage, tmp_path):
     write_shard(tmp_path, options, 1, 0, size=4)
     write_shard(tmp_path, options, 1, 1, size=4)
     assert (first / "image.npy").stat().st_mtime_ns == stamp
-    shards = Shards(tmp_path)
-    assert len(shards) == 8
-    taken = shards.take(np.array([5, 0]), ("image", "pose"))
     face = make_face(stage, options, 1, 5)
-    assert np.array_equal(taken["image"][0], face.image)
-    assert np.array_equal(taken["pose"][0], face.pose)
+    second = tmp_path / "shard-00001"
+    assert np.array_equal(np.load(second / "image.npy")[1], face.image)
+    assert np.array_equal(np.load(second / "pose.npy")[1], face.pose)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    with pytest.raises(DataError, match="no shard"):
-        Shards(tmp_path / "elsewhere")
+
+
+def test_a_detectors_landmarks_are_added_to_a_shard_that_lacks_them(tmp_path):
+    options = FaceOptions(size=128, motion=MotionRange(yaw_deg=10), occluded=0.0)
+    path = write_shard(tmp_path, options, 1, 0, size=4)
+    assert not (path / "detected.npy").exists()
+    np.save(path / "image.npy", np.concatenate([np.load(path / "image.npy")[:3], np.zeros((1, 128, 128, 3), np.uint8)]))
+    write_shard(tmp_path, options, 1, 0, size=4, detect=True)
+    detected, landmarks = np.load(path / "detected.npy"), np.load(path / "landmarks.npy")
+    assert detected.dtype == np.float16
+    assert detected.shape == (4, 478, 2)
+    found = np.isfinite(detected).all((1, 2))
+    assert found[:3].sum() >= 2
+    assert not found[3]
+    distance = np.linalg.norm(detected.astype(np.float32) - landmarks, axis=-1).mean(1)
+    assert (distance[found] < 0.1).all()
+    assert (distance[found] > 1e-3).all()
 
 
 def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked_for(stage, tmp_path):

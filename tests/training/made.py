@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -54,9 +55,16 @@ def draw(landmarks: np.ndarray) -> np.ndarray:
 
 
 def make_dataset(
-    folder: Path, head: HeadModel, people: int = 3, frames: int = 2, views: int = 1, accepted: bool = True, head_model: str = ""
+    folder: Path,
+    head: HeadModel,
+    people: int = 3,
+    frames: int = 2,
+    views: int = 1,
+    accepted: bool = True,
+    head_model: str = "",
+    invalid: Sequence[tuple[int, int]] = (),
 ) -> Path:
-    """Writes ``folder/set`` with one clip for each person; the pictures lie beside it."""
+    """Writes ``folder/set`` with one clip for each person; the pictures lie beside it. ``invalid``: persons and frames."""
     name = head_model or head.id
     output = Output.open(str(folder / "set"), Provenance("run", "truth", name))
     pictures = folder / "pictures"
@@ -81,14 +89,16 @@ def make_dataset(
             person=f"person{person}",
             is_image=True,
         )
-        output.commit(segment, [_rows(segment, numbers, landmarks, accepted, output.provenance)])
+        valid = np.ones((frames, views), bool)
+        valid[[frame for who, frame in invalid if who == person]] = False
+        output.commit(segment, [_rows(segment, numbers, landmarks, valid, accepted, output.provenance)])
     finalise(output.store)
     return folder / "set"
 
 
-def _rows(segment: Segment, numbers: dict, landmarks: np.ndarray, accepted: bool, provenance: Provenance):
+def _rows(segment: Segment, numbers: dict, landmarks: np.ndarray, valid: np.ndarray, accepted: bool, provenance: Provenance):
     frames, views = numbers["pose"].shape[:2]
-    grid, valid = (frames, views), np.ones((frames, views), bool)
+    grid = (frames, views)
     half = SIDE / 2
     clip = FaceClip(
         clip_id=digest("clip", segment.segment_id),

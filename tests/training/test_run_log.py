@@ -1,18 +1,18 @@
 import csv
 import json
 
-from neuface_ray.training.run_log import LOG, TABLE, Journal, progress_line, read_log
+from neuface_ray.training.run_log import LOG, TABLE, RunLog, progress_line, read_log
 
 
-def test_a_resumed_journal_takes_back_what_came_after_the_checkpoint(tmp_path):
-    journal = Journal(tmp_path, 0, tensorboard=True)
+def test_a_resumed_log_takes_back_what_came_after_the_checkpoint(tmp_path):
+    log = RunLog(tmp_path, 0, tensorboard=True)
     for step in (10, 20, 30):
-        journal.add(step, {"loss": 1.0 / step, "samples_per_s": 5.0, "eta_s": 100.0})
-    journal.add(30, {"validation/error": 2.0})
-    journal.close()
+        log.add(step, {"loss": 1.0 / step, "samples_per_s": 5.0, "eta_s": 100.0})
+    log.add(30, {"validation/error": 2.0})
+    log.close()
     with (tmp_path / LOG).open("a") as file:
         file.write('{"step": 40, "lo')  # killed while writing
-    resumed = Journal(tmp_path, 20, tensorboard=False)
+    resumed = RunLog(tmp_path, 20, tensorboard=False)
     resumed.add(30, {"loss": 0.5})
     assert [row["step"] for row in read_log(tmp_path)] == [10, 20, 30]
     assert read_log(tmp_path)[-1]["loss"] == 0.5

@@ -11,4 +11,12 @@ METHOD = Method(
             purpose="predicts head parameters from each crop by a network",
         )
     },
+    recipes={
+        "encoder": Entry(
+            implementation="neuface_ray.methods.encoder.recipe:EncoderRecipe",
+            settings="neuface_ray.methods.encoder.settings:EncoderTrainingSettings",
+            purpose="tells identity, expression, orientation and a weak-perspective camera of a head model from a face crop",
+        )
+    },
+    networks={"encoder": "neuface_ray.methods.encoder.network:CompactEncoder"},
 )

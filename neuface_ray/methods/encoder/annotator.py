@@ -14,7 +14,8 @@ from neuface_ray.media.crop import resize_crops
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.encoder.predict import encode_fixed, interpolate_gaps, predict
 from neuface_ray.methods.encoder.settings import EncoderSettings
-from neuface_ray.methods.encoder.weights import PACKAGED, load_encoder
+from neuface_ray.methods.encoder.weights import load_encoder
+from neuface_ray.networks.trunk import PACKAGED_COMPACT
 from neuface_ray.types import FaceClip, MeshSequence
 from neuface_ray.uri import content_hash
 
@@ -35,7 +36,7 @@ class EncoderAnnotator(Annotator):
                 f"{head.id!r}; set head or {self.key}.kind so that they agree"
             )
         self.crop_size = self.encoder.crop_size
-        self.weights_hash = content_hash(str(self.config.path or PACKAGED))
+        self.weights_hash = content_hash(str(self.config.path or PACKAGED_COMPACT))
 
     def crops(self, clip: FaceClip) -> Tensor:
         """The clip's crops uint8 (F, V, 3, H, W) at the encoder's size."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,45 +11,33 @@ from torch.nn import functional
 
 from neuface_ray.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from neuface_ray.heads import HeadModel
+from neuface_ray.methods.augment import move_images, move_points, planar_motion
 from neuface_ray.methods.encoder.losses import FaceTargets
 
 
 def augment(head: HeadModel, crops: Tensor, truth: FaceTargets) -> tuple[Tensor, FaceTargets]:
-    """Random versions of crops (B, 3, S, S) in [0, 1] and their truth."""
+    """Random versions of crops (B, 3, S, S) in [0, 1] and their truth, by torch's global generator."""
     count = len(crops)
     angle = torch.randn(count, device=crops.device).clamp(-2, 2) * math.radians(7.0)
     zoom = torch.exp(torch.randn(count, device=crops.device).clamp(-2, 2) * 0.06)
     shift = torch.randn(count, 2, device=crops.device).clamp(-2, 2) * 0.05
-    crops = covered(recoloured(move_pixels(crops, angle, zoom, shift)))
-    return crops, move_truth(head, truth, angle, zoom, shift)
+    motion = planar_motion(-angle, zoom, shift * shift.new_tensor([1.0, -1.0]))
+    crops = covered(recoloured(move_images(crops, motion, "border")))
+    return crops, move_truth(head, truth, motion)
 
 
-def move_pixels(crops: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
-    """Turns crops clockwise (y is down) by angles (B,), radians, scales them by zoom (B,), then shifts by (B, 2) crop units."""
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    inverse = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
-    matrix = torch.cat([inverse, -(inverse @ shift[..., None])], -1)
-    grid = functional.affine_grid(matrix, list(crops.shape), align_corners=False)
-    return functional.grid_sample(crops, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def move_truth(head: HeadModel, truth: FaceTargets, angle: Tensor, zoom: Tensor, shift: Tensor) -> FaceTargets:
-    """The truth of crops moved by ``move_pixels``: turning the picture turns the head about the viewing axis."""
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # acts on crop coordinates, y down
-    landmarks = zoom[:, None, None] * (truth.landmarks @ turn.transpose(-1, -2)) + shift[:, None]
-    about_view = torch.zeros_like(truth.pose[:, :3])
-    about_view[:, 2] = -angle
-    rotation = rotvec_to_matrix(about_view) @ rotvec_to_matrix(truth.pose[:, :3])
+def move_truth(head: HeadModel, truth: FaceTargets, motion: Tensor) -> FaceTargets:
+    """The truth of crops whose views were moved by ``motion`` (B, 3, 4), which turns the head about the viewing axis."""
+    zoom = motion[:, 2, 2]
+    rotation = motion[..., :3] / zoom[:, None, None] @ rotvec_to_matrix(truth.pose[:, :3])
     root = head.joints(truth.shape, truth.expression)[:, 0, :2]
-    flip = truth.camera.new_tensor([1.0, -1.0])
-    scale = truth.camera[:, :1]
-    seen = scale * (root + truth.camera[:, 1:]) * flip
-    moved = zoom[:, None] * (turn @ seen[..., None])[..., 0] + shift
+    scale, shift = truth.camera[:, :1], truth.camera[:, 1:]
+    seen = scale * (root + shift)
+    moved = (motion[:, :2, :2] @ seen[..., None])[..., 0] + motion[:, :2, 3]
     scale = scale * zoom[:, None]
-    camera = torch.cat([scale, moved * flip / scale - root], -1)
+    camera = torch.cat([scale, moved / scale - root], -1)
     pose = torch.cat([matrix_to_rotvec(rotation), truth.pose[:, 3:]], -1)
-    return FaceTargets(truth.shape, truth.expression, pose, camera, landmarks, truth.visible)
+    return replace(truth, pose=pose, camera=camera, landmarks=move_points(truth.landmarks, motion))
 
 
 def recoloured(crops: Tensor) -> Tensor:

@@ -30,20 +30,6 @@ class FaceTargets:
     visible: Tensor
 
 
-@dataclass(frozen=True)
-class LossWeights:
-    """Weight of each term; vertex terms are means over vertices in millimetres, 2D terms hundredths of half the crop."""
-
-    neutral: float = 0.25
-    form: float = 5.0
-    person: float = 0.75
-    expression: float = 1.0
-    posed: float = 0.35
-    landmarks: float = 1.0
-    gap: float = 1.0
-    parameters: float = 1.0
-
-
 def losses(head: HeadModel, predicted: HeadParameters, truth: FaceTargets, group: int) -> dict[str, Tensor]:
     """The terms of the loss.
 
@@ -89,10 +75,11 @@ def _parameters(predicted: HeadParameters, truth: FaceTargets, size: int) -> Ten
 
 
 @torch.no_grad()
-def accuracy(head: HeadModel, predicted: HeadParameters, truth: FaceTargets) -> dict[str, float]:
-    """Mean errors: ``nme`` of the landmarks in percent of the outer-eye distance in 3D times the scale; ``form_mm`` of the
-    expressionless inner face but for moves, turns and scale, ``mean_head_form_mm`` the same for the mean head; ``neutral_mm``
-    and ``mean_head_mm`` of the expressionless face as it stands in the head frame; ``expression_mm``; ``rotation_deg``."""
+def accuracy(head: HeadModel, predicted: HeadParameters, truth: FaceTargets) -> dict[str, Tensor]:
+    """Errors (B,) of each crop: ``nme`` of the landmarks in percent of the outer-eye distance in 3D times the scale;
+    ``form_mm`` of the expressionless inner face but for place, turn and scale, ``mean_head_form_mm`` the same for the mean
+    head; ``neutral_mm`` and ``mean_head_mm`` of the expressionless face as it stands in the head frame; ``expression_mm``;
+    ``rotation_deg``."""
     face, weight = _face_weights(head)
     size = predicted.identity.shape[-1]
     vertices = head(predicted.identity, predicted.expression, _joints_used(predicted.pose))
@@ -100,23 +87,21 @@ def accuracy(head: HeadModel, predicted: HeadParameters, truth: FaceTargets) -> 
     error = _distance(project_weak(head.landmarks(vertices, SCHEME), predicted.camera) - truth.landmarks).mean(-1)
     points = head.landmarks(true_vertices, SCHEME)
     eyes = (points[:, _OUTER_EYES[0]] - points[:, _OUTER_EYES[1]]).norm(dim=-1) * truth.camera[:, 0]
-    basis = head.shape_basis[face]
-    neutral = _displacement(basis[..., :size], predicted.identity) - _displacement(basis, truth.shape)
-    forms = form(head)
-    true_form = _displacement(forms, truth.shape)
+    basis, forms = head.shape_basis[face], form(head)
+    true_neutral, true_form = _displacement(basis, truth.shape), _displacement(forms, truth.shape)
+    neutral = _displacement(basis[..., :size], predicted.identity) - true_neutral
     form_error = _displacement(forms[..., :size], predicted.identity) - true_form
     expression = _displacement(head.expression_basis[face], predicted.expression - truth.expression)
     turned = rotvec_to_matrix(predicted.pose[:, :3]).transpose(-1, -2) @ rotvec_to_matrix(truth.pose[:, :3])
     angle = ((turned.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()
     return {
-        "nme": float(100 * (error / eyes).mean()),
-        "nme_median": float(100 * (error / eyes).median()),
-        "form_mm": _MM * float(_distance(form_error).mean()),
-        "mean_head_form_mm": _MM * float(_distance(true_form).mean()),
-        "neutral_mm": _MM * float((_distance(neutral) * weight).mean()),
-        "mean_head_mm": _MM * float((_distance(_displacement(basis, truth.shape)) * weight).mean()),
-        "expression_mm": _MM * float((_distance(expression) * weight).mean()),
-        "rotation_deg": float(torch.rad2deg(angle).mean()),
+        "nme": 100 * error / eyes,
+        "form_mm": _MM * _distance(form_error).mean(-1),
+        "mean_head_form_mm": _MM * _distance(true_form).mean(-1),
+        "neutral_mm": _MM * (_distance(neutral) * weight).mean(-1),
+        "mean_head_mm": _MM * (_distance(true_neutral) * weight).mean(-1),
+        "expression_mm": _MM * (_distance(expression) * weight).mean(-1),
+        "rotation_deg": torch.rad2deg(angle),
     }
 
 

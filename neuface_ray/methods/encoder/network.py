@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,11 @@ from torch import Tensor, nn
 from neuface_ray.geometry.rotations import matrix_to_rotvec, rotation_6d_to_matrix
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.networks.resnet import ResNet50
+from neuface_ray.networks.trunk import WIDTHS, compact_stages
 from neuface_ray.types import POSE_SIZE
 
+CROP_SIZE = 128
+"""Side of the compact encoder's crops, pixels."""
 DECA_PARTS = {"shape": 100, "tex": 50, "exp": 50, "pose": 6, "cam": 3, "light": 27}
 
 
@@ -174,7 +176,7 @@ def _flame_pose(root_and_jaw: Tensor) -> Tensor:
 
 
 class CompactEncoder(Encoder):
-    """The project's own small encoder: dense 3x3 convolutions at low resolution with GroupNorm, 128 px crops.
+    """The project's own small encoder: the compact trunk and a head on its feature map, 128 px crops.
 
     GroupNorm has no running statistics to go wrong when the network is adapted to a clip, and costs within 5 % of BatchNorm
     on a CPU. The head keeps the 4x4 layout of the last feature map, for alignment needs to know where things are. The
@@ -188,7 +190,8 @@ class CompactEncoder(Encoder):
         scale: camera scale of an average crop. signal: as in `Encoder`; None where it was not measured.
     """
 
-    widths, depths, stem_width, hidden = (48, 96, 192, 320), (2, 2, 2, 2), 24, 512
+    kind = "encoder"
+    hidden = 512
 
     def __init__(
         self,
@@ -202,7 +205,7 @@ class CompactEncoder(Encoder):
         scale: float = 8.0,
         signal: float | None = None,
     ):
-        super().__init__(128, head_model, ("stem", "stage1", "stage2", "stage3", "stage4", "top"))
+        super().__init__(CROP_SIZE, head_model, ("stem", "stage1", "stage2", "stage3", "stage4", "top"))
         self.bounded = bounded
         self.options = {
             "head_model": head_model,
@@ -220,14 +223,10 @@ class CompactEncoder(Encoder):
         self.register_buffer("anchor", torch.tensor(anchor, dtype=torch.float32), persistent=False)
         self.register_buffer("pivot", torch.tensor(pivot, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
-        self.stem = nn.Sequential(*_conv(3, self.stem_width, 5), *_conv(self.stem_width, self.widths[0], 3))
-        channels = self.widths[0]
-        for i, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
-            blocks = [_Block(channels if b == 0 else width, width, 2 if b == 0 and i > 0 else 1) for b in range(depth)]
-            setattr(self, f"stage{i + 1}", nn.Sequential(*blocks))
-            channels = width
+        for name, layers in compact_stages().items():
+            self.add_module(name, layers)
         self.top = nn.Sequential(
-            nn.Conv2d(channels, 64, 1),
+            nn.Conv2d(WIDTHS[-1], 64, 1),
             nn.Flatten(),
             nn.Linear(64 * (self.crop_size // 32) ** 2, self.hidden),
             nn.LayerNorm(self.hidden),
@@ -255,29 +254,3 @@ class CompactEncoder(Encoder):
         scale = self.scale * torch.exp(0.2 * camera[..., :1])
         shift = 0.2 * camera[..., 1:] * camera.new_tensor([1.0, -1.0]) / scale - anchor[..., :2]
         return HeadParameters(shape, expression, pose, torch.cat([scale, shift], -1))
-
-
-def _conv(channels: int, width: int, kernel: int) -> Iterator[nn.Module]:
-    yield nn.Conv2d(channels, width, kernel, 2, kernel // 2, bias=False)
-    yield nn.GroupNorm(8, width)
-    yield nn.ReLU(inplace=True)
-
-
-class _Block(nn.Module):
-    """Two 3x3 convolutions with GroupNorm and a residual path; halves the resolution when ``stride`` is 2."""
-
-    def __init__(self, channels: int, width: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.norm1 = nn.GroupNorm(8, width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm2 = nn.GroupNorm(8, width)
-        nn.init.zeros_(self.norm2.weight)
-        self.shortcut = None
-        if channels != width or stride != 1:
-            self.shortcut = nn.Sequential(nn.AvgPool2d(stride), nn.Conv2d(channels, width, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = torch.relu(self.norm1(self.conv1(x)))
-        out = self.norm2(self.conv2(out))
-        return torch.relu(out + (x if self.shortcut is None else self.shortcut(x)))

@@ -1,29 +1,22 @@
-"""Reading and writing encoder weights: strict, tensors only, and with a list of every difference when a file does not fit."""
+"""Encoder weights by kind: the compact encoder's own files, and those that DECA's and EMOCA's authors give out."""
 
 from __future__ import annotations
 
-import json
-import pickle
-import zipfile
-from importlib.resources import files
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuface_ray.errors import ModelFileError
 from neuface_ray.methods.encoder.network import DECA_PARTS, CompactEncoder, DecaEncoder, EmocaEncoder, Encoder
+from neuface_ray.networks.trunk import PACKAGED_COMPACT
+from neuface_ray.networks.weight_file import load_network, load_strict, read_tensors
 
 ENCODERS = ("compact", "deca", "emoca")
 _OBTAIN = {
-    "compact": "`python -m neuface_ray.methods.encoder.train` writes it from faces of `python -m neuface_ray.synthesis.shards`",
+    "compact": "`python jobs/train.py --config configs/train/encoder.yaml` makes it",
     "deca": "deca_model.tar of https://github.com/yfeng95/DECA (registration; non-commercial licence of the MPI)",
     "emoca": "the lightning checkpoint of https://github.com/radekd91/emoca (non-commercial licence of the MPI)",
 }
-
-PACKAGED = Path(str(files("neuface_ray"))) / "assets" / "compact_encoder.safetensors"
 
 
 def load_encoder(kind: str, path: str | Path | None = None, key: str = "encoder.path") -> Encoder:
@@ -39,12 +32,12 @@ def load_encoder(kind: str, path: str | Path | None = None, key: str = "encoder.
     if kind not in ENCODERS:
         raise ModelFileError(f"unknown encoder {kind!r}; choose one of {', '.join(ENCODERS)}")
     if path is None and kind == "compact":
-        path = PACKAGED
+        path = PACKAGED_COMPACT
     if path is None or not Path(path).is_file():
         raise ModelFileError(f"{kind} encoder weights not found at {path}. Obtain: {_OBTAIN[kind]}; then set {key}")
     path = Path(path)
     if kind == "compact":
-        return _load_compact(path)
+        return load_network(CompactEncoder, path, key)[0]
     state = _flat_state(read_tensors(path), path)
     encoder: Encoder = DecaEncoder()
     if kind == "emoca":
@@ -53,24 +46,6 @@ def load_encoder(kind: str, path: str | Path | None = None, key: str = "encoder.
     wanted = ("E_flame.", "E_expression.") if kind == "emoca" else ("E_flame.",)
     load_strict(encoder, {name: value for name, value in state.items() if name.startswith(wanted)}, path)
     return encoder.eval()
-
-
-def read_tensors(path: Path) -> dict:
-    """Contents of a ``.safetensors`` file or of a torch file, unpickled with tensors and plain containers only.
-
-    Raises:
-        ModelFileError: the file is damaged or asks to construct anything else.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelFileError(
-            f"{path} is damaged or holds objects other than tensors, which are refused since unpickling them runs code: "
-            f"{str(error).splitlines()[0]}. Save its state dict alone, in a process you trust, and name that file"
-        ) from error
 
 
 def _flat_state(content: object, path: Path) -> dict[str, Tensor]:
@@ -89,49 +64,3 @@ def _flat_state(content: object, path: Path) -> dict[str, Tensor]:
         elif isinstance(value, Tensor):
             flat[name.removeprefix("deca.")] = value
     return flat
-
-
-def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
-    """Copies ``state`` into ``module``; every name and shape must agree (BatchNorm's ``num_batches_tracked`` is not read).
-
-    Raises:
-        ModelFileError: names missing, unexpected or of another shape, all of them listed by kind.
-    """
-    own = module.state_dict()
-    names = {name for name in own if not name.endswith("num_batches_tracked")}
-    given = {name for name in state if not name.endswith("num_batches_tracked")}
-    problems = {
-        "missing": sorted(names - given),
-        "unexpected": sorted(given - names),
-        "misshaped": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in sorted(names & given)
-            if state[name].shape != own[name].shape
-        ],
-    }
-    if any(problems.values()):
-        report = "; ".join(f"{len(found)} {what}: {_some(found)}" for what, found in problems.items() if found)
-        raise ModelFileError(f"{path} does not fit {type(module).__name__}: {report}")
-    module.load_state_dict({name: state[name].float() for name in names}, strict=False)
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def save_compact(encoder: CompactEncoder, path: str | Path, **facts: object) -> None:
-    """Writes a compact encoder as float16 safetensors; its options and ``facts`` (JSON values) go into the file's metadata."""
-    state = {name: value.detach().to(torch.float16).contiguous() for name, value in encoder.state_dict().items()}
-    save_file(state, str(path), {"options": json.dumps(encoder.options), "facts": json.dumps(facts)})
-
-
-def _load_compact(path: Path) -> CompactEncoder:
-    state = read_tensors(path)
-    try:
-        with safe_open(path, "pt") as file:
-            options = json.loads((file.metadata() or {})["options"])
-        encoder = CompactEncoder(**options)
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ModelFileError(f"{path} is no compact encoder: its metadata has no valid `options` ({error})") from error
-    load_strict(encoder, state, path)
-    return encoder.eval()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,11 @@ from neuface_ray.methods.glvd.settings import GlvdTrainingSettings
 from neuface_ray.methods.heatmap.keypoints import image_keypoints, surface_keypoints
 from neuface_ray.methods.lvd.labels import Batch, Targets, head_to_view, locate, typical_place
 from neuface_ray.methods.lvd.network import Scene, descent_error, start_cloud
-from neuface_ray.methods.lvd.queries import chance, queries, some_of, way_of
+from neuface_ray.methods.lvd.queries import bernoulli, queries, random_subset, rollout
 from neuface_ray.methods.lvd.recipe import MM, LvdRecipe
-from neuface_ray.methods.recipe import Step, pixels
+from neuface_ray.methods.recipe import StepContext, pixels
 from neuface_ray.networks.hourglass import HeatmapNet
 from neuface_ray.networks.weight_file import load_network
-from neuface_ray.training.sources import Reading
 
 PACKAGED_HEATMAP = Path(str(files("neuface_ray"))) / "assets" / "heatmap.safetensors"
 KEYPOINT_NOISE = (0.0, 0.02, 0.05, 0.15)
@@ -30,13 +31,14 @@ NEAR_KEYPOINTS = 0.05
 class GlvdRecipe(LvdRecipe):
     """Trains a `GLVD`; scores as `LvdRecipe`, and the error of the keypoints."""
 
-    name, network = "glvd", GLVD
+    name = "glvd"
+    network = GLVD
     settings: GlvdTrainingSettings
 
     def __init__(self, settings: GlvdTrainingSettings, head: HeadModel):
         super().__init__(settings, head)
         if settings.heatmaps == "landmarks":
-            self.reading = Reading((*self.reading.columns, "landmarks"), self.reading.image_size, self.reading.views)
+            self.samples = replace(self.samples, columns=(*self.samples.columns, "landmarks"))
 
     def build(self) -> nn.Module:
         config, options, frozen = self.settings, None, None
@@ -61,7 +63,14 @@ class GlvdRecipe(LvdRecipe):
             module.heatmap_net.load_state_dict(frozen.state_dict())
         return module
 
-    def losses(self, module: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
+    def files(self) -> dict[str, str]:
+        path = self.settings.heatmap_weights
+        return {} if path is None else {"glvd.heatmap_weights": path}
+
+    def facts(self, module: nn.Module) -> dict[str, Any]:
+        return {"keypoints": self.settings.keypoints}
+
+    def losses(self, module: nn.Module, batch: Batch, step: StepContext) -> dict[str, Tensor]:
         batch, config = self.views_of_step(batch, step), self.settings
         hints = self.hints(batch)
         more = {} if hints is None else {"landmarks": lambda motion: move_points(hints, motion)}
@@ -71,12 +80,12 @@ class GlvdRecipe(LvdRecipe):
         if step.progress < config.sdf:
             points, distance = self.distances(targets.vertices, step)
             return {"distance": (module.signed_distance(scene, points, noisy) - distance).abs().mean()}
-        members = some_of(self.head.n_vertices, config.members, step.generator)
+        members = random_subset(self.head.n_vertices, config.members, step.generator)
         terms, found = {}, noisy
         if config.unroll > 0 and step.progress >= config.unroll_from:
             error, found = self.unrolled_pair(module, scene, targets, truth, members, step)
             terms["unroll"] = config.unroll * error
-        own = chance(0.5, step.generator) and step.progress >= config.rollout_from
+        own = bernoulli(0.5, step.generator) and step.progress >= config.rollout_from
         points = queries(targets.vertices, config.points, config.near, step.generator)
         wanted = targets.vertices[:, None, members] - points[:, :, None]
         moves = module.displacements(scene, points, found if own else noisy, members)
@@ -95,14 +104,14 @@ class GlvdRecipe(LvdRecipe):
         return torch.from_numpy(made).to(landmarks.device)
 
     @staticmethod
-    def noisy(truth: Tensor, step: Step) -> Tensor:
+    def noisy(truth: Tensor, step: StepContext) -> Tensor:
         """The true keypoints, as wrong as those of a sample's early or late steps may be."""
         sigma = torch.tensor(KEYPOINT_NOISE, device=truth.device)
         chosen = sigma[torch.randint(len(sigma), (len(truth), 1, 1), generator=step.generator, device=truth.device)]
         return truth + chosen * torch.randn(truth.shape, generator=step.generator, device=truth.device)
 
     def unrolled_pair(
-        self, module: nn.Module, scene: Scene, targets: Targets, truth: Tensor, members: Tensor, step: Step
+        self, module: nn.Module, scene: Scene, targets: Targets, truth: Tensor, members: Tensor, step: StepContext
     ) -> tuple[Tensor, Tensor]:
         """As `LvdRecipe.unrolled`, in lock-step with the keypoints, which are returned too (without a gradient)."""
 
@@ -111,7 +120,7 @@ class GlvdRecipe(LvdRecipe):
             return module.step(scene, state[0], keypoints, members), keypoints
 
         start = (start_cloud(scene, module.n_vertices)[:, members], start_cloud(scene, module.n_keypoints, seed=1))
-        state, keypoints = way_of(update, start, step.generator)
+        state, keypoints = rollout(update, start, step.generator)
         limit = self.settings.limit
         moves, trust = module.own_keypoint_displacements(scene, keypoints)
         error = self.own_error(moves, truth - keypoints, keypoints, trust)
@@ -126,4 +135,4 @@ class GlvdRecipe(LvdRecipe):
         descent = module.descend(scene)
         truth = surface_keypoints(self.head, targets.vertices, self.settings.keypoints)
         error = (descent.keypoints.float() - truth).norm(dim=-1).mean(-1) * targets.metres
-        return self.mesh_scores(descent, targets) | {"keypoints_mm": MM * error}
+        return self.descent_scores(descent, targets) | {"keypoints_mm": MM * error}

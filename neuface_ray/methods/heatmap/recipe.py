@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +11,8 @@ from neuface_ray.heads import HeadModel
 from neuface_ray.methods.augment import change_colours, move_images, move_points, random_motion
 from neuface_ray.methods.heatmap.keypoints import image_keypoints
 from neuface_ray.methods.heatmap.settings import HeatmapTrainingSettings
-from neuface_ray.methods.recipe import Recipe, Step, pixels
+from neuface_ray.methods.recipe import Batch, Recipe, SampleSpec, StepContext, pixels
 from neuface_ray.networks.hourglass import HeatmapNet, gaussian_heatmaps, heatmap_peaks
-from neuface_ray.networks.weight_file import load_network, save_network
-from neuface_ray.training.sources import Reading
 
 FOREGROUND_WEIGHT = 20.0
 
@@ -24,27 +21,25 @@ class HeatmapRecipe(Recipe):
     """Trains a `HeatmapNet`; the score is the mean distance of the peaks from the points, percent of the crop's side."""
 
     name, score = "heatmap", "distance_percent"
+    network = HeatmapNet
     settings: HeatmapTrainingSettings
 
     def __init__(self, settings: HeatmapTrainingSettings, head: HeadModel):
         super().__init__(settings, head)
-        self.reading = Reading(("landmarks",), settings.crop_size, 1)
+        self.samples = SampleSpec(("landmarks",), settings.crop_size)
 
     def build(self) -> nn.Module:
         return HeatmapNet(self.settings.keypoints, self.settings.width, self.settings.stacks)
 
-    def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-        save_network(module, path, facts)
+    def facts(self, module: nn.Module) -> dict[str, Any]:
+        return {"keypoints": self.settings.keypoints}
 
-    def load(self, module: nn.Module, path: Path) -> None:
-        module.load_state_dict(load_network(HeatmapNet, path, "init")[0].state_dict())
-
-    def points(self, batch: dict[str, Tensor]) -> Tensor:
+    def points(self, batch: Batch) -> Tensor:
         """Keypoints (B, K, 2) of the first view, crop coordinates."""
         landmarks = batch["landmarks"][:, 0]
         return torch.from_numpy(image_keypoints(landmarks.cpu().numpy(), self.settings.keypoints)).to(landmarks.device)
 
-    def losses(self, module: nn.Module, batch: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+    def losses(self, module: nn.Module, batch: Batch, step: StepContext) -> dict[str, Tensor]:
         images, config = pixels(batch)[:, 0], self.settings.augment
         motion = random_motion((len(images),), config, step.generator)
         with torch.no_grad():
@@ -55,6 +50,6 @@ class HeatmapRecipe(Recipe):
         return {"heatmaps": ((1 + FOREGROUND_WEIGHT * wanted) * (found - wanted) ** 2).mean()}
 
     @torch.no_grad()
-    def scores(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         peaks, _ = heatmap_peaks(module(pixels(batch)[:, 0]).float())
         return {self.score: 50 * (peaks - self.points(batch)).norm(dim=-1).mean(-1)}

@@ -24,7 +24,7 @@ def queries(around: Tensor, count: int, sigma: float, generator: torch.Generator
     return torch.cat([uniform((batch, count // 2, 3), -BOX, BOX, generator), placed], 1)
 
 
-def some_of(total: int, count: int, generator: torch.Generator) -> Tensor:
+def random_subset(total: int, count: int, generator: torch.Generator) -> Tensor:
     """``count`` different random indices below ``total``; all of them if there are fewer."""
     return torch.randperm(total, generator=generator, device=generator.device)[:count]
 
@@ -33,7 +33,7 @@ State = tuple[Tensor, ...]
 
 
 @torch.no_grad()
-def way_of(step: Callable[[State], State], start: State, generator: torch.Generator) -> State:
+def rollout(step: Callable[[State], State], start: State, generator: torch.Generator) -> State:
     """Where each sample of a batch stands after its own random number of real steps, 0 to ``LONGEST_ROLLOUT`` - 1.
 
     Args:
@@ -48,6 +48,6 @@ def way_of(step: Callable[[State], State], start: State, generator: torch.Genera
     return tuple(torch.stack(parts)[lengths, rows] for parts in zip(*states, strict=True))
 
 
-def chance(probability: float, generator: torch.Generator) -> bool:
+def bernoulli(probability: float, generator: torch.Generator) -> bool:
     """True with the given probability."""
     return torch.rand(1, generator=generator, device=generator.device).item() < probability

@@ -5,25 +5,22 @@ What LVD and GLVD share (samples, points, rollouts, scores) is here; `GlvdRecipe
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuface_ray.geometry.alignment import rigid
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.augment import change_colours, move_images, random_motion, uniform
 from neuface_ray.methods.lvd import network as lvd
 from neuface_ray.methods.lvd.labels import Batch, Targets, head_to_view, locate, typical_place
 from neuface_ray.methods.lvd.network import LVD, Descent, Scene, descent_error, start_cloud, trust_error
-from neuface_ray.methods.lvd.queries import chance, queries, some_of, way_of
+from neuface_ray.methods.lvd.queries import bernoulli, queries, random_subset, rollout
 from neuface_ray.methods.lvd.settings import PROFILES, LvdTrainingSettings
 from neuface_ray.methods.lvd.surface import signed_distances, silhouettes
-from neuface_ray.methods.recipe import Recipe, Step, pixels
-from neuface_ray.networks.weight_file import load_network, save_network
-from neuface_ray.training.sources import Reading
+from neuface_ray.methods.mesh_scores import mesh_scores
+from neuface_ray.methods.recipe import Recipe, SampleSpec, StepContext, pixels
 
 LABELS = ("shape", "expression", "pose", "camera")
 SDF_LIMIT = 0.1
@@ -33,12 +30,13 @@ MM = 1000.0
 class LvdRecipe(Recipe):
     """Trains an `LVD`; the score is the vertex error of the face after rigid alignment, mm."""
 
-    name, score, network = "lvd", "mpve_rigid_face_mm", LVD
+    name, score = "lvd", "mpve_rigid_face_mm"
+    network = LVD
     settings: LvdTrainingSettings
 
     def __init__(self, settings: LvdTrainingSettings, head: HeadModel):
         super().__init__(settings, head)
-        self.reading = Reading(LABELS, PROFILES[settings.profile]["crop_size"], settings.views)
+        self.samples = SampleSpec(LABELS, PROFILES[settings.profile]["crop_size"], settings.views)
         self.face = head.regions["face"]
 
     def build(self) -> nn.Module:
@@ -47,30 +45,24 @@ class LvdRecipe(Recipe):
         module.vertex_field.begin_at(typical_place(self.head.template, config.canonical))
         return module
 
-    def save(self, module: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-        save_network(module, path, facts)
-
-    def load(self, module: nn.Module, path: Path) -> None:
-        module.load_state_dict(load_network(self.network, path, "init")[0].state_dict())
-
-    def losses(self, module: nn.Module, batch: Batch, step: Step) -> dict[str, Tensor]:
+    def losses(self, module: nn.Module, batch: Batch, step: StepContext) -> dict[str, Tensor]:
         batch = self.views_of_step(batch, step)
         scene, targets = self.augmented(module, batch, step)
         if step.progress < self.settings.sdf:
             points, distance = self.distances(targets.vertices, step)
             return {"distance": (module.signed_distance(scene, points) - distance).abs().mean()}
         points = queries(targets.vertices, self.settings.points, self.settings.near, step.generator)
-        members = some_of(self.head.n_vertices, self.settings.members, step.generator)
+        members = random_subset(self.head.n_vertices, self.settings.members, step.generator)
         wanted = targets.vertices[:, None, members] - points[:, :, None]
         terms = {"vertices": descent_error(module.displacements(scene, points, members), wanted, self.settings.limit)}
         if self.settings.unroll > 0 and step.progress >= self.settings.unroll_from:
             terms["unroll"] = self.settings.unroll * self.unrolled(module, scene, targets, members, step)
         return terms
 
-    def unrolled(self, module: nn.Module, scene: Scene, targets: Targets, members: Tensor, step: Step) -> Tensor:
+    def unrolled(self, module: nn.Module, scene: Scene, targets: Targets, members: Tensor, step: StepContext) -> Tensor:
         """Error of one step from where some real steps have led; only the last one has a gradient."""
         start = (start_cloud(scene, module.n_vertices)[:, members],)
-        (state,) = way_of(lambda state: (module.step(scene, state[0], members),), start, step.generator)
+        (state,) = rollout(lambda state: (module.step(scene, state[0], members),), start, step.generator)
         moves, trust = module.own_displacements(scene, state, members)
         return self.own_error(moves, targets.vertices[:, members] - state, state, trust)
 
@@ -85,23 +77,24 @@ class LvdRecipe(Recipe):
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         targets = locate(self.head, batch, head_to_view(self.head, batch), self.settings.canonical)
         scene = module.scene(pixels(batch), targets.to_view, targets.valid)
-        return self.mesh_scores(module.descend(scene), targets)
+        return self.descent_scores(module.descend(scene), targets)
 
-    def mesh_scores(self, descent: Descent, targets: Targets) -> dict[str, Tensor]:
-        """Vertex errors of the face, mm, with the true scale: after 2, 4, 8 and all steps as it lies, and rigidly aligned."""
+    def descent_scores(self, descent: Descent, targets: Targets) -> dict[str, Tensor]:
+        """`mesh_scores` with the true scale, and the vertex error of the face as it lies after 2, 4 and 8 steps, mm."""
         metres = MM * targets.metres[:, None, None]
-        path, truth = metres * descent.trajectory[:, :, self.face].float(), metres * targets.vertices[:, self.face]
-        errors = (path - truth).norm(dim=-1).mean(-1)
-        scores = {f"mpve_none_face_mm_step_{t}": errors[t] for t in (2, 4, 8)}
-        aligned = rigid(path[-1], truth).apply(path[-1])
-        return scores | {"mpve_none_face_mm": errors[-1], self.score: (aligned - truth).norm(dim=-1).mean(-1)}
+        path, truth = metres * descent.trajectory.float(), metres * targets.vertices
+        errors = (path[:, :, self.face] - truth[:, self.face]).norm(dim=-1).mean(-1)
+        to_viewer = targets.to_view[:, 0, 2, :3]
+        depth = to_viewer / to_viewer.norm(dim=-1, keepdim=True)
+        scores = mesh_scores(path[-1], truth, self.face, depth)
+        return {f"mpve_none_face_mm_step_{t}": errors[t] for t in (2, 4, 8)} | scores
 
-    def views_of_step(self, batch: Batch, step: Step) -> Batch:
+    def views_of_step(self, batch: Batch, step: StepContext) -> Batch:
         """All views, or with probability ``one_view`` the first alone."""
-        alone = chance(self.settings.one_view, step.generator)
+        alone = bernoulli(self.settings.one_view, step.generator)
         return {name: value[:, :1] for name, value in batch.items()} if alone else batch
 
-    def augmented(self, module: nn.Module, batch: Batch, step: Step, **more: Any) -> tuple[Scene, Targets]:
+    def augmented(self, module: nn.Module, batch: Batch, step: StepContext, **more: Any) -> tuple[Scene, Targets]:
         """Features and targets of randomly changed pictures; ``more`` inputs of the network are made from the motions."""
         images, config = pixels(batch), self.settings.augment
         motion = random_motion(tuple(images.shape[:2]), config, step.generator)
@@ -115,13 +108,13 @@ class LvdRecipe(Recipe):
         return module.scene(images, targets.to_view, targets.valid, **more), targets
 
     @staticmethod
-    def masks(targets: Targets, size: int, step: Step) -> Tensor:
+    def masks(targets: Targets, size: int, step: StepContext) -> Tensor:
         """Silhouettes (B, N, 1, S, S) of the labels; full masks for half of the samples, since none may be known later."""
         seen = lvd.apply_similarity(targets.to_view, targets.vertices[:, None])[..., :2]
         full = uniform((len(seen), 1, 1, 1, 1), 0, 1, step.generator) < 0.5
         return silhouettes(seen * seen.new_tensor([1.0, -1.0]), size).masked_fill(full, 1.0)
 
-    def distances(self, vertices: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def distances(self, vertices: Tensor, step: StepContext) -> tuple[Tensor, Tensor]:
         """Queries (B, points, 3) and their signed distances (B, points) to the mesh."""
         points = queries(vertices, self.settings.points, self.settings.near, step.generator)
         return points, signed_distances(points, vertices, vertex_normals(vertices, self.head.faces), SDF_LIMIT)

@@ -15,7 +15,7 @@ from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import IBUG_FROM_MEDIAPIPE
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.encoder.network import CompactEncoder
-from neuface_ray.methods.encoder.weights import save_compact
+from neuface_ray.networks.weight_file import save_network
 from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import make_face
 
@@ -24,7 +24,7 @@ from neuface_ray.synthesis.faces import make_face
 def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
-    save_compact(CompactEncoder(load_head().id), path)
+    save_network(CompactEncoder(load_head().id), path, {})
     return path
 
 

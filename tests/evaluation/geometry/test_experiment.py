@@ -14,7 +14,7 @@ from neuface_ray.evaluation.geometry.settings import GeometryEvaluation
 from neuface_ray.evaluation.scan_benchmark import MEAN_HEAD
 from neuface_ray.heads import load_head
 from neuface_ray.methods.encoder.network import CompactEncoder
-from neuface_ray.methods.encoder.weights import save_compact
+from neuface_ray.networks.weight_file import save_network
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def head():
 def test_report_criteria_and_exit_code(tmp_path, head, capsys):
     torch.manual_seed(0)
     weights, folder = tmp_path / "encoder.safetensors", tmp_path / "scans"
-    save_compact(CompactEncoder(head.id), weights)
+    save_network(CompactEncoder(head.id), weights, {})
     folder.mkdir()
     with torch.no_grad():
         vertices = head(torch.tensor([1.2, -1.0, 1.0, 0.8])).numpy()

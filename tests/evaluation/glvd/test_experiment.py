@@ -12,7 +12,6 @@ from neuface_ray.evaluation.glvd.scores import chamfer, descent_errors, mesh_err
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads import load_head
 from neuface_ray.methods.encoder.network import CompactEncoder
-from neuface_ray.methods.encoder.weights import save_compact
 from neuface_ray.methods.glvd.network import GLVD
 from neuface_ray.methods.heatmap.keypoints import surface_keypoints
 from neuface_ray.methods.lvd.labels import head_to_view
@@ -38,7 +37,7 @@ def files(head, tmp_path_factory):
     for name, network in networks.items():
         network.vertex_field.begin_at(10 * head.template)
         save_network(network, folder / f"{name}.safetensors", {"head_model": head.id})
-    save_compact(CompactEncoder(head.id), folder / "encoder.safetensors")
+    save_network(CompactEncoder(head.id), folder / "encoder.safetensors", {})
     return folder
 
 

@@ -10,7 +10,7 @@ from jobs.evaluate import main
 from neuface_ray.evaluation.neuface import variants
 from neuface_ray.heads import load_head
 from neuface_ray.methods.encoder.network import CompactEncoder
-from neuface_ray.methods.encoder.weights import save_compact
+from neuface_ray.networks.weight_file import save_network
 
 PICTURES = {"cvd_per_view", "motion_traces", "error_against_time", "stability_against_error", "gradient_maps"}
 
@@ -24,7 +24,7 @@ def head():
 def weights(head, tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
-    save_compact(CompactEncoder(head.id), path)
+    save_network(CompactEncoder(head.id), path, {})
     return path
 
 

@@ -8,9 +8,9 @@ from neuface_ray.errors import ModelFileError, UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.methods.encoder.network import CompactEncoder, DecaEncoder
 from neuface_ray.methods.encoder.settings import EncoderSettings
-from neuface_ray.methods.encoder.weights import save_compact
 from neuface_ray.methods.neuface.settings import NeufaceFitSettings, NeufaceSettings
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
+from neuface_ray.networks.weight_file import save_network
 from tests.fitting.made import make_clip
 
 
@@ -23,7 +23,7 @@ def head():
 def weights(head, tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
-    save_compact(CompactEncoder(head.id), path)
+    save_network(CompactEncoder(head.id), path, {})
     return str(path)
 
 

@@ -2,17 +2,21 @@ import numpy as np
 import pytest
 import torch
 
-from neuface_ray.errors import UsageError
 from neuface_ray.geometry.alignment import similarity
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.heads import load_head
 from neuface_ray.heads.parameters import HeadParameters
-from neuface_ray.methods.encoder.augment import augment, move_pixels
-from neuface_ray.methods.encoder.losses import SCHEME, accuracy, form, losses
-from neuface_ray.methods.encoder.train import TrainOptions, batch_indices, load_batch, measure_signal, rate, train
+from neuface_ray.methods.augment import move_images, planar_motion
+from neuface_ray.methods.encoder.augment import augment, move_truth
+from neuface_ray.methods.encoder.losses import SCHEME, FaceTargets, accuracy, form, losses
+from neuface_ray.methods.encoder.recipe import faces_of, measure_signal
+from neuface_ray.methods.encoder.settings import EncoderTrainingSettings
 from neuface_ray.methods.encoder.weights import load_encoder
+from neuface_ray.methods.recipe import StepContext
+from neuface_ray.methods.registry import build_recipe
 from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.shards import Shards, write_shard
+from neuface_ray.synthesis.shards import write_shard
+from neuface_ray.training.stream import read_some, split, stack
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +29,20 @@ def faces(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def batch(faces):
-    return load_head(), *load_batch(Shards(faces), np.arange(8), torch.device("cpu"))
+def recipe():
+    return build_recipe("encoder", EncoderTrainingSettings(), load_head())
+
+
+@pytest.fixture(scope="module")
+def samples(faces, recipe):
+    """All faces, persons together, as the loop hands them to the recipe."""
+    shards = split([str(faces)], [], 0.0, recipe.samples, recipe.head.id).train
+    return {name: torch.from_numpy(value) for name, value in stack(read_some(shards, recipe.samples, 99, 0), 4).items()}
+
+
+@pytest.fixture(scope="module")
+def batch(recipe, samples):
+    return recipe.head, *faces_of({name: value[:8] for name, value in samples.items()})
 
 
 def _perfect(truth):
@@ -37,7 +53,7 @@ def test_the_truth_has_no_loss_and_every_error_has_some(batch):
     head, _, truth = batch
     zero = losses(head, _perfect(truth), truth, group=4)
     assert all(float(value) < 0.15 for value in zero.values()), zero
-    assert accuracy(head, _perfect(truth), truth)["nme"] < 0.2
+    assert accuracy(head, _perfect(truth), truth)["nme"].max() < 0.4
     wrong = HeadParameters(truth.shape + 0.5, truth.expression * 0.5, truth.pose * 1.2, truth.camera * 1.05)
     assert all(float(value) > float(zero[name]) + 0.01 for name, value in losses(head, wrong, truth, group=4).items())
 
@@ -82,9 +98,6 @@ def test_augmented_pictures_and_truth_move_together(batch):
 
 
 def test_a_marked_pixel_moves_as_the_landmarks_do():
-    from neuface_ray.methods.encoder.augment import move_truth
-    from neuface_ray.methods.encoder.losses import FaceTargets
-
     head = load_head()
     crops = torch.zeros(1, 3, 128, 128)
     crops[:, :, 30:33, 90:93] = 1.0
@@ -92,19 +105,11 @@ def test_a_marked_pixel_moves_as_the_landmarks_do():
     still = FaceTargets(
         torch.zeros(1, 100), torch.zeros(1, 52), torch.zeros(1, 15), torch.tensor([[8.0, 0, 0]]), place, place > 9
     )
-    change = (torch.tensor([0.3]), torch.tensor([1.1]), torch.tensor([[0.05, -0.1]]))
-    image = move_pixels(crops, *change)[0, 0]
+    motion = planar_motion(torch.tensor([-0.3]), torch.tensor([1.1]), torch.tensor([[0.05, 0.1]]))
+    image = move_images(crops, motion, "border")[0, 0]
     y, x = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
     centre = torch.stack([(image * x).sum(), (image * y).sum()]) / image.sum() / 64 - 1
-    torch.testing.assert_close(centre, move_truth(head, still, *change).landmarks[0, 0], atol=5e-3, rtol=0)
-
-
-def test_rate_rises_and_falls():
-    options = TrainOptions(steps=100, lr=1.0, warmup=0.1)
-    values = [rate(step, options) for step in range(100)]
-    assert np.argmax(values) in (9, 10)
-    assert values[-1] < 0.02
-    assert (np.diff(values[10:]) < 0).all()
+    torch.testing.assert_close(centre, move_truth(head, still, motion).landmarks[0, 0], atol=5e-3, rtol=0)
 
 
 class _Noisy:
@@ -121,47 +126,34 @@ class _Noisy:
 
 
 @pytest.mark.parametrize("signal", [0.4, 3.0])
-def test_the_signal_of_an_encoder_is_found(faces, signal):
-    shards = Shards(faces)
-    shapes = torch.from_numpy(shards.take(np.arange(len(shards)), ("shape",))["shape"])
-    found = measure_signal(load_head(), _Noisy(shapes, signal), shards, 4, 99, torch.device("cpu"))
+def test_the_signal_of_an_encoder_is_found(samples, signal):
+    found = measure_signal(load_head(), _Noisy(samples["shape"][:, 0], signal), samples, 4)
     assert 0.4 < found / signal < 2.5
 
 
-def test_batches_hold_whole_groups():
-    indices = batch_indices(np.random.default_rng(0), 40, 16, 4)
-    assert sorted({int(i) // 4 for i in indices}) == sorted({int(i) // 4 for i in indices[::4]})
-    assert len(set(indices.tolist())) == 16
-    assert indices.max() < 40
+def test_batches_hold_whole_persons(samples):
+    shapes = samples["shape"][:, 0].unflatten(0, (-1, 4))
+    assert len(shapes) == 8
+    assert torch.equal(shapes[:, :1].expand_as(shapes), shapes)
+    assert len({tuple(person[0, :3].tolist()) for person in shapes}) == 8
 
 
-def test_training_continues_to_the_same_weights_and_measures_its_signal(faces, tmp_path):
-    options = TrainOptions(steps=6, batch=8, held_out=8, measure_every=3, save_every_s=0.0)
-    train([str(faces)], str(tmp_path / "whole"), options)
-    import neuface_ray.methods.encoder.train as module
-
-    class Stop(Exception):
-        pass
-
-    original = module.train_step
-
-    def stopping(run, *rest):
-        if run.step == 4:
-            raise Stop
-        return original(run, *rest)
-
-    module.train_step = stopping
-    try:
-        with pytest.raises(Stop):
-            train([str(faces)], str(tmp_path / "broken"), options)
-    finally:
-        module.train_step = original
-    train([str(faces)], str(tmp_path / "broken"), options)
-    whole, broken = (load_encoder("compact", tmp_path / name / "compact_encoder.safetensors") for name in ("whole", "broken"))
-    for a, b in zip(whole.parameters(), broken.parameters(), strict=True):
-        torch.testing.assert_close(a, b)
-    assert whole.head_model == load_head().id
-    assert 0.05 <= whole.signal <= 50
-    assert broken.signal == whole.signal
-    with pytest.raises(UsageError, match="was made with"):
-        train([str(faces)], str(tmp_path / "whole"), TrainOptions(steps=7))
+def test_every_term_teaches_and_the_exported_file_knows_its_signal(recipe, samples, tmp_path):
+    torch.manual_seed(0)
+    network = recipe.build().train()
+    batch = {name: value[:8] for name, value in samples.items()}
+    terms = recipe.losses(network, batch, StepContext(0.0, torch.Generator()))
+    assert all(term > 0 for term in terms.values())
+    sum(terms.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    scores = recipe.scores(network.eval(), batch)
+    assert {value.shape for value in scores.values()} == {(8,)}
+    assert recipe.score in scores
+    recipe.finish(network, samples)
+    recipe.save(network, tmp_path / "encoder.safetensors", {"head_model": recipe.head.id})
+    loaded = load_encoder("compact", tmp_path / "encoder.safetensors")
+    assert loaded.signal == network.signal
+    assert 0.05 <= loaded.signal <= 50
+    other = recipe.build()
+    recipe.load(other, tmp_path / "encoder.safetensors")
+    assert torch.allclose(other.stage4[1].conv2.weight, network.stage4[1].conv2.weight, atol=1e-3)
