@@ -80,7 +80,7 @@ RETIRED = {
     "expansion": "shrinkage_correction",
     "signal": "snr",
     "flame_fitting": "direct_fitting",
-    "DirectFitting": "DirectFitting",
+    "FlameFitting": "DirectFitting",
     "descent_file": "weight_file",
     "trust": "confidence",
     "votes": "per_view",
