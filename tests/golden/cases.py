@@ -277,7 +277,7 @@ def encoder_augmentation() -> Arrays:
 def encoder_script_steps() -> Arrays:
     """Two steps of the compact encoder's recipe, from random weights; recorded from the script that came before it."""
     settings = {"optimiser": "adamw", "betas": [0.9, 0.99], "weight_decay": 0.02, "learning_rate": 1.2e-3}
-    schedule = {"schedule": "cosine", "ema_half_life": 400.0, "batch": 10, "encoder": EncoderTrainingSettings(group=2)}
+    schedule = {"schedule": "cosine", "ema_half_life": 400.0, "batch": 10, "recipe_settings": EncoderTrainingSettings(group=2)}
     config = two_steps("encoder", **settings, **schedule)
     recipe = recipe_of(config)
     torch.manual_seed(0)
