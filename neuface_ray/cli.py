@@ -25,6 +25,7 @@ def annotate(arguments: Arguments = None) -> int:
 
         neuface annotate [--config NAME] input=PATH output=DIR [key=value ...]
 
+    Without --config it runs NeuFace as the packaged file `neuface` says.
     Runs on the Ray cluster it finds itself in (`ray job submit -- python jobs/annotate.py ...`, RAY_ADDRESS, ray.address=...),
     else on this machine. Running the same command again continues.
 
@@ -35,7 +36,7 @@ def annotate(arguments: Arguments = None) -> int:
     from neuface_ray.pipeline.config import AnnotateConfig
 
     def command() -> int:
-        config = _configuration(AnnotateConfig, annotate, arguments)
+        config = _configuration(AnnotateConfig, annotate, arguments, default="neuface")
         summary = run(config)
         print(summary.table())
         if config.report:
@@ -140,7 +141,7 @@ def dataset(arguments: Arguments = None) -> int:
     """Look after a dataset: info, verify, publish, delete."""
     from neuface_ray.dataset.__main__ import main as look_after
 
-    return look_after(arguments)
+    return look_after(arguments, "neuface dataset")
 
 
 COMMANDS: dict[str, Callable[[Arguments], int]] = {
@@ -166,9 +167,11 @@ def main(arguments: Arguments = None) -> int:
     return USAGE
 
 
-def _configuration(schema: type[Schema], command: Callable[[Arguments], int], arguments: Arguments) -> Schema:
-    """What the command was given; ``--help`` shows its docstring and every key."""
-    return from_command_line(schema, inspect.getdoc(command) or "", arguments, program=f"neuface {command.__name__}")
+def _configuration(
+    schema: type[Schema], command: Callable[[Arguments], int], arguments: Arguments, default: str | None = None
+) -> Schema:
+    """What the command was given; ``--help`` shows its docstring and the keys that go with what is chosen."""
+    return from_command_line(schema, inspect.getdoc(command) or "", arguments, f"neuface {command.__name__}", default)
 
 
 def _exit_code(command: Callable[[], int], failed: str, interrupted: str = "interrupted") -> int:

@@ -31,6 +31,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neuface_ray.config_files import find_config
 from neuface_ray.errors import UsageError
 from neuface_ray.renamed import present_name, present_value, renamed_in, translate
 from neuface_ray.sections import REQUIRED, Choice, Composition, Pick, attribute_docs, compose, restored
@@ -58,8 +59,11 @@ class _Request:
 
     def __init__(self, schema: type, path: str | Path | None, overrides: Sequence[str]):
         self.schema = schema
-        self.source = COMMAND_LINE if path is None else str(path)
-        self.content = {} if path is None else _present_content(self.source, _read_file(Path(path)))
+        self.source, self.content = COMMAND_LINE, {}
+        if path is not None:
+            file = find_config(path, getattr(schema, "config_kind", None))
+            self.source = str(path if file == Path(path) else file)
+            self.content = _present_content(self.source, _read_file(file))
         self.overrides = list(_present_overrides(overrides))
         self._compose(self.pick)
 
@@ -122,6 +126,7 @@ class _Request:
 def load(schema: type[Schema], path: str | Path | None = None, overrides: Sequence[str] = ()) -> Schema:
     """An instance of the dataclass ``schema`` from its defaults, the YAML file ``path`` and ``key=value`` overrides.
 
+    ``path`` may also be the name of a packaged file, for a schema that has a ``config_kind``, the folder where these lie.
     A key or value under a former name (`neuface_ray.renamed`) works; a line on stderr says the present one.
 
     Raises:
@@ -132,7 +137,11 @@ def load(schema: type[Schema], path: str | Path | None = None, overrides: Sequen
 
 
 def from_command_line(
-    schema: type[Schema], about: str, arguments: Sequence[str] | None = None, program: str | None = None
+    schema: type[Schema],
+    about: str,
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+    default: str | None = None,
 ) -> Schema:
     """The configuration that a command was given as ``[--config FILE] [key=value ...]``.
 
@@ -140,7 +149,7 @@ def from_command_line(
 
     Args:
         about: what the command does, its docstring. arguments: those of the process if None.
-        program: its name, as people type it.
+        program: its name, as people type it. default: configuration file where none is named.
 
     Raises:
         UsageError: as ``load``. SystemExit: after help, or for an option that does not exist.
@@ -150,7 +159,8 @@ def from_command_line(
     )
     parser.add_argument("-h", "--help", action="store_true", help="show the keys that go with what is chosen, and exit")
     parser.add_argument("--help-all", action="store_true", help="show every key there is, and exit")
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
+    files = "YAML file with any of the keys below, or the name of a packaged one" + (f" (default {default})" if default else "")
+    parser.add_argument("--config", metavar="NAME", default=default, help=files)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="sets a key, whatever the file says")
     options = parser.parse_intermixed_args(arguments)
     if options.help or options.help_all:
@@ -204,10 +214,6 @@ def _walk(defaults: Any, prefix: str, sections: set[str]) -> Iterator[Key]:
 
 
 def _read_file(path: Path) -> Mapping[Any, Any]:
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path("configs")
-        available = ", ".join(str(found) for found in sorted(folder.rglob("*.yaml"))) or "none"
-        raise UsageError(f"{path}: no such configuration file; available: {available}")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:

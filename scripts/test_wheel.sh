@@ -33,7 +33,7 @@ assert any(file.name == "py.typed" for file in files("neuface-ray"))
 config = load(AnnotateConfig, None, sys.argv[1:])
 (segment,) = plan(config.input, config.media)
 (annotated,) = annotate_segment(segment, config)
-assert annotated.verdict.accepted, annotated.verdict
+assert annotated.decision.accepted, annotated.decision
 try:
     with open_local("s3://bucket/a.mp4", 10):
         raise AssertionError("s3fs is not among the core dependencies")
@@ -41,4 +41,26 @@ except UsageError as error:
     assert 'pip install "neuface-ray[s3]"' in str(error), error
 print("the wheel annotates a photograph")
 PYTHON
-# Commands of the wheel come here.
+
+"$root/.venv/bin/python" - <<'PYTHON'
+import av
+import numpy as np
+import PIL.Image
+
+face = np.asarray(PIL.Image.open("a.png"))[:256, 96:352]
+with av.open("v.mp4", "w") as container:
+    stream = container.add_stream("libx264", rate=25)
+    stream.height, stream.width, stream.pix_fmt = 256, 256, "yuv420p"
+    for shift in range(6):
+        picture = np.ascontiguousarray(np.roll(face, 2 * shift, axis=1))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+    container.mux(stream.encode(None))
+PYTHON
+"$bin/neuface" --version
+"$bin/neuface" annotate --config neuface input=v.mp4 output=o
+"$bin/neuface" report dataset=o
+"$bin/neuface" dataset verify o
+for command in annotate report train evaluate synthesize dataset; do "$bin/neuface" $command --help > /dev/null; done
+for command in annotate train evaluate synthesize; do "$bin/neuface" $command --help-all > /dev/null; done
+test -s o/report/contact_sheet.png
+echo "the commands of the wheel work"

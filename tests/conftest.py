@@ -27,7 +27,13 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("project", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("project")
 
-FAST_FIT = ("annotator.direct_fitting.pose_steps=15", "annotator.direct_fitting.steps=25", "gate.max_nme=30", "ray.actors=1")
+FAST_FIT = (
+    "annotator.name=direct_fitting",
+    "annotator.direct_fitting.pose_steps=15",
+    "annotator.direct_fitting.steps=25",
+    "gate.max_nme=30",
+    "ray.actors=1",
+)
 """Overrides that make direct fitting take about a second for a dozen frames, at the price of accuracy, in one worker."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from neuface_ray.dataset.delete import delete
 from neuface_ray.dataset.descriptor import read_descriptor
@@ -18,9 +19,9 @@ from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import NeufaceError, UsageError
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m neuface_ray.dataset") -> int:
     """Runs one command; returns 0 for a sound dataset, 1 for problems, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m neuface_ray.dataset", description="Look after a dataset.")
+    parser = argparse.ArgumentParser(prog=program, description="Look after a dataset.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("info", "what it holds and how it was made"),

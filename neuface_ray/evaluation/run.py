@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from neuface_ray.evaluation.report import Report
 from neuface_ray.sections import REQUIRED, Entry, chosen, entry_of, fill_chosen, load_object
@@ -36,6 +36,8 @@ EVALUATIONS = {
 @dataclass
 class EvaluateConfig:
     """What is evaluated and where the report goes."""
+
+    config_kind: ClassVar[str] = "evaluate"
 
     evaluation: str = REQUIRED
     """Which evaluation; its settings are the section of the same name."""

@@ -78,7 +78,7 @@ def methods() -> dict[str, Method]:
 class AnnotatorConfig:
     """The way of annotating, and its settings."""
 
-    name: str = "direct_fitting"
+    name: str = "neuface"
     """Way of annotating."""
     device: str = "auto"
     """Torch device; auto takes the GPU where one is visible."""

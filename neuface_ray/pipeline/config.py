@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from neuface_ray.config import REQUIRED
 from neuface_ray.errors import UsageError
@@ -18,6 +18,8 @@ from neuface_ray.sections import as_mapping
 @dataclass
 class AnnotateConfig:
     """Settings of an annotation run."""
+
+    config_kind: ClassVar[str] = "annotate"
 
     input: str = REQUIRED
     """What to annotate: a video, an image, a folder, a glob, or a manifest (.csv, .jsonl, .parquet)."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -49,6 +49,8 @@ VIDEOS_VERSION = 1
 @dataclass(frozen=True)
 class SynthesizeConfig(SynthesisOptions):
     """Settings of a synthesis run."""
+
+    config_kind: ClassVar[str] = "synthesize"
 
     output: str = REQUIRED
     """Folder to write (videos: also an fsspec URL). Running again with the same output continues where it stopped."""

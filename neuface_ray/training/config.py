@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from neuface_ray.config import REQUIRED
 from neuface_ray.errors import UsageError
@@ -39,6 +39,8 @@ class TrainingRayConfig(RayConfig):
 @dataclass
 class TrainConfig:
     """Everything that a training run can be told."""
+
+    config_kind: ClassVar[str] = "train"
 
     recipe: str = REQUIRED
     """What to train; its settings are the section of the same name."""

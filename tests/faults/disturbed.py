@@ -26,6 +26,7 @@ from tests.faults.processes import annotators, descendants, end, kill, wait_gone
 ROOT = Path(__file__).parents[2]
 KEYS = {"frames": ("clip_id", "frame_index", "view"), "clips": ("clip_id",), "segments": ("segment_id",)}
 OVERRIDES = (
+    "annotator.name=direct_fitting",
     "annotator.direct_fitting.pose_steps=15",
     "annotator.direct_fitting.steps=25",
     "gate.max_nme=30",

@@ -12,7 +12,8 @@ from tests.fitting.made import make_clip
 
 @pytest.fixture(scope="module")
 def annotator():
-    return build_annotator(AnnotatorConfig(device="cpu", settings=DirectFittingSettings(pose_steps=5, steps=10)), load_head())
+    settings = DirectFittingSettings(pose_steps=5, steps=10)
+    return build_annotator(AnnotatorConfig("direct_fitting", "cpu", settings), load_head())
 
 
 def test_a_sequence_has_numbers_for_every_frame_and_view(annotator):
