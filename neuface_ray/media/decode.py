@@ -1,59 +1,78 @@
-"""Videos to frames and photographs to pixels, believing the data and not the header.
+"""Videos to frames, believing the data and not the header.
 
 PyAV decodes. One thread of it is as fast as decord (640x360: 1450 against 1420 frames/s, 1280x720: 350 against 310, 1920x1080:
 200 against 115), which also invents frames where a file is damaged; `neuface_ray.media.decord` says what else was measured.
 
 What is trusted: presentation times of the packets, read by demuxing the whole file (4 to 26 ms for files of 0.2 to 3 MB).
 They give the true number of frames and the rate, also for variable frame rates and edit lists. Frames are found by their
-time, so every frame number means the same picture wherever decoding begins. A frame that the decoder reports as damaged,
-and all that are predicted from it up to the next key frame, count as unreadable. One full frame is held at a time.
+time, so every frame number means the same picture wherever decoding begins. Where the times contradict each other or the
+decoder (see ``Packets.in_order``), the whole file is decoded once to see which pictures it shows, in which order; they are
+then found by counting from its beginning, and `neuface_ray.media.clock` mends their times.
+
+A frame that the decoder reports as damaged, and all that are predicted from it up to the next key frame, count as unreadable.
+One full frame is held at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from fractions import Fraction
+from functools import lru_cache, partial
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
-from PIL import Image, ImageOps
 
 from neuface_ray.errors import DataError
+from neuface_ray.media.clock import Clock, mend
 from neuface_ray.media.config import Limits
+from neuface_ray.media.kinds import HEAD_BYTES, Kind, kind_of_content
+from neuface_ray.media.packets import Packets, read_packets
+from neuface_ray.media.pictures import are_listed, decoded, decoded_frames, listed
+from neuface_ray.media.stills import animation_durations, open_pictures, read_animation, read_image
+from neuface_ray.media.streams import choose_stream, open_container, video_streams
+from neuface_ray.media.upright import Upright, deinterlaced, square_pixels
 
-VIDEO_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,flv,asf,ogg,gif,yuv4mpegpipe,mxf,dv"
-)
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "GIF")
+__all__ = ["VideoFacts", "probe_video", "read_image", "read_video", "sampled_frames"]
+
 INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # elsewhere times after a seek are off by a frame at times
+JUMPING_FORMATS = ("mpegts", "mpeg", "rm", "nut")  # whose clock may begin anew, as FFmpeg sees it
+JUMP_S, LONGEST_STEP_S = 10.0, 3600.0  # a longer step is a jump of the clock: in those formats, in all others
+USUAL_FPS = 25.0
 SEEK_MARGIN = 32  # frames decoded before the first wanted one: leading pictures of an open group need their predecessors
-av.logging.set_level(None)
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What demuxing told about a video.
+    """What is known of a video before its pixels are read.
 
     Args:
-        times_s: (N,) presentation time of every frame after the first one's, seconds, ascending.
-        pts: (N,) the same in units of the stream, or None when packets carry no usable times (frames are then counted).
+        times_s: (N,) time of every picture that is shown after the first one's, seconds, ascending.
+        source_times_s: (N,) its stamp as written, seconds; NaN where there is none or it was mended.
+        keys: (N,) by which a picture is known when it is decoded: its stamp in units of the stream if ``by_stamp``, else its
+            number among the pictures that a decoder gives from the beginning on, -1 if it gives none.
         lost: frames at the end that the index promises and the file, cut off, does not hold; they are part of N.
         fps: frames per second, from the median distance in time.
-        width, height: of the coded picture, before any rotation.
+        width, height: of the picture with square pixels, before any rotation.
         seekable: decoding may begin at a key frame in the middle.
+        stream: index of the video among the streams; start_offset_s: its first picture's time after the container's start.
+        notes: what is unusual, as codes; animation: the file is for Pillow.
     """
 
     times_s: np.ndarray
-    pts: np.ndarray | None
-    lost: int
+    source_times_s: np.ndarray
+    keys: np.ndarray
+    by_stamp: bool
     fps: float
     width: int
     height: int
-    seekable: bool
+    lost: int = 0
+    seekable: bool = False
+    stream: int = 0
+    start_offset_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    animation: bool = False
 
     @property
     def n_frames(self) -> int:
@@ -61,33 +80,13 @@ class VideoFacts:
 
 
 def probe_video(path: str, limits: Limits) -> VideoFacts:
-    """Frame times and size of a video, without decoding.
+    """Times of the pictures of a video or an animation; decoded only where its stamps contradict each other.
 
     Raises:
         DataError: ``not_media``, ``truncated``, ``no_video_stream``, ``no_frames`` or ``too_large``.
     """
-    with _open(path) as container:
-        stream = _video_stream(container, path)
-        width, height = stream.codec_context.width, stream.codec_context.height
-        _check_pixels(width, height, path, limits)
-        times, counted = _demux(container, stream, path, limits)
-        if not times:
-            raise DataError(f"{path}: holds no video frames", code="no_frames")
-        seekable = container.format.name in INDEXED_FORMATS
-        size = os.path.getsize(path)
-        lost = sum(entry.pos + entry.size > size for entry in stream.index_entries)
-        base, rate = float(stream.time_base or 1), float(stream.average_rate or stream.guessed_rate or 25)
-    pts = np.array(sorted(times), np.int64)
-    if counted or len(np.unique(pts)) < len(pts):
-        times_s, pts = np.arange(len(pts)) / rate, None
-    else:
-        times_s = (pts - pts[0]) * base
-    step = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / rate
-    if lost:
-        times_s = np.concatenate([times_s, times_s[-1] + step * np.arange(1, lost + 1)])
-    if times_s[-1] > limits.max_seconds:
-        raise DataError(f"{path}: longer than media.limits.max_seconds={limits.max_seconds:g}", code="too_large")
-    return VideoFacts(times_s, pts, lost, 1 / max(step, 1e-6), width, height, seekable and pts is not None)
+    status = os.stat(path)
+    return _probe(path, astuple(limits), status.st_size, status.st_mtime_ns)
 
 
 def sampled_frames(facts: VideoFacts, stride: int = 1, fps: float | None = None) -> np.ndarray:
@@ -101,16 +100,23 @@ def sampled_frames(facts: VideoFacts, stride: int = 1, fps: float | None = None)
     return np.unique(np.searchsorted(facts.times_s, instants + 1e-6, side="right") - 1)
 
 
-def read_video(path: str, facts: VideoFacts, wanted: Sequence[int], limits: Limits) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Yields (source frame, (H, W, 3) uint8 RGB upright) for ascending frame numbers; None where one is unreadable.
+def read_video(
+    path: str, facts: VideoFacts, wanted: Sequence[int], limits: Limits, notes: set[str] | None = None
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Yields (source frame, (H, W, 3) uint8 RGB as shown) for ascending frame numbers; None where one is unreadable.
+
+    Adds ``deinterlaced`` and ``alpha_composited`` to ``notes`` where that was done.
 
     Raises:
-        DataError: ``not_media``, ``no_video_stream``, ``corrupt`` (uncountable frames), ``size_change`` or ``too_large``.
+        DataError: ``not_media``, ``no_video_stream`` or ``too_large``.
     """
-    wanted = [int(index) for index in wanted]
+    wanted, notes = [int(index) for index in wanted], set() if notes is None else notes
+    if facts.animation:
+        yield from zip(wanted, read_animation(path, wanted, limits, notes), strict=True)
+        return
     position, first = 0, wanted[0] - SEEK_MARGIN
     for start in (first, 0) if facts.seekable and first > 0 else (0,):
-        for index, image in _decode(path, facts, start, wanted[-1], limits):
+        for index, image in _decode(path, facts, start, wanted[-1], limits, notes):
             if start > 0 and index > wanted[0] and position == 0:
                 break  # the seek landed too late: decode from the beginning
             while position < len(wanted) and wanted[position] < index:
@@ -127,147 +133,123 @@ def read_video(path: str, facts: VideoFacts, wanted: Sequence[int], limits: Limi
         yield index, None
 
 
-def read_image(path: str, limits: Limits) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 RGB, turned upright by its EXIF tag; 16-bit, grey, palette and CMYK are converted.
-
-    Raises:
-        DataError: ``not_media``, ``truncated`` or ``too_large``; the size is checked before any pixel is decoded.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own warning about large images: limits.max_pixels rules
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                _check_pixels(*image.size, path, limits)
-                image.load()
-                return _as_rgb(ImageOps.exif_transpose(image))
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: too many pixels: {error}", code="too_large") from error
-    except OSError as error:
-        code = "truncated" if "truncated" in str(error) else "not_media"
-        raise DataError(f"{path}: not a readable image ({_reason(error)})", code=code) from error
-    except (ValueError, SyntaxError, TypeError, IndexError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path}: not a readable image ({_reason(error)})", code="not_media") from error
-
-
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[av.container.InputContainer]:
-    try:
-        container = av.open(path, container_options={"format_whitelist": VIDEO_FORMATS}, metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        if _box_beyond_end(path):
-            raise DataError(f"{path}: the file was cut off; its index is missing", code="truncated") from error
-        raise DataError(f"{path}: not a video that can be read ({_reason(error)})", code="not_media") from error
-    with container:
-        yield container
-
-
-def _video_stream(container: av.container.InputContainer, path: str) -> av.VideoStream:
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not streams:
-        raise DataError(f"{path}: has no video stream", code="no_video_stream")
-    if streams[0].codec_context is None:
-        raise DataError(f"{path}: no decoder knows its video", code="not_media")
-    return streams[0]
-
-
-def _demux(container: av.container.InputContainer, stream: av.VideoStream, path: str, limits: Limits) -> tuple[list[int], bool]:
-    """Presentation times of the frames that are shown, and whether they had to be counted because times are missing."""
-    times: list[int] = []
-    counted = False
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard or packet.is_corrupt:
-                continue
-            counted |= packet.pts is None
-            times.append(len(times) if packet.pts is None else packet.pts)
-            if len(times) > limits.max_frames:
-                raise DataError(f"{path}: more than media.limits.max_frames={limits.max_frames} frames", code="too_large")
-    except (av.error.FFmpegError, OSError) as error:
-        if not times:
-            raise DataError(f"{path}: no frame can be read ({_reason(error)})", code="not_media") from error
-    return times, counted
-
-
-def _decode(path: str, facts: VideoFacts, first: int, last: int, limits: Limits) -> Iterator[tuple[int, object]]:
-    """(source frame, function that returns its pixels, or None if damaged) from ``first`` or earlier on, in order."""
-    number = {} if facts.pts is None else {int(pts): index for index, pts in enumerate(facts.pts)}
-    reformatter, damaged, count, size = VideoReformatter(), False, 0, None
-    with _open(path) as container:
-        stream = _video_stream(container, path)
-        stream.thread_type = "SLICE"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-        if first > 0:
-            container.seek(int(facts.pts[first]), stream=stream, backward=True)
-        for packet in _packets(container, stream):
-            try:
-                frames = packet.decode()
-            except (av.error.FFmpegError, OSError, ValueError) as error:
-                if facts.pts is None:
-                    raise DataError(
-                        f"{path}: damaged, and frames cannot be told apart ({_reason(error)})", code="corrupt"
-                    ) from error
-                frames, damaged = [], True
-            for frame in frames:
-                damaged = frame.is_corrupt or (damaged and not frame.key_frame)
-                index = number.get(frame.pts) if number else count
-                count += 1
-                if index is None:
-                    continue
-                if size is not None and size != (frame.width, frame.height):
-                    raise DataError(f"{path}: the picture changes its size on the way", code="size_change")
-                size = frame.width, frame.height
-                yield index, None if damaged else lambda frame=frame: _upright(frame, reformatter)
-                if index >= last:
-                    return
-
-
-def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Packets up to the end or to where the file breaks; what is missing then shows as unreadable frames."""
-    with contextlib.suppress(av.error.FFmpegError):
-        yield from container.demux(stream)
-
-
-def _upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    rgb = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4))
-
-
-def _as_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nanmax(values)))
-        grey = np.clip(np.nan_to_num(values) * (255.0 / top), 0, 255).round().astype(np.uint8)
-        return np.repeat(grey[..., None], 3, -1)
-    return np.array(image.convert("RGB"))
-
-
-def _check_pixels(width: int, height: int, path: str, limits: Limits) -> None:
-    if width * height > limits.max_pixels:
-        message = f"{path}: {width}x{height} is above media.limits.max_pixels={limits.max_pixels}"
-        raise DataError(message, code="too_large")
-
-
-def _box_beyond_end(path: str) -> bool:
-    """True for an MP4 or QuickTime file whose top-level boxes reach beyond its end."""
-    size, position = os.path.getsize(path), 0
+@lru_cache(maxsize=8)
+def _probe(path: str, limits: tuple, size: int, modified: int) -> VideoFacts:
+    limits = Limits(*limits)
     with open(path, "rb") as file:
-        while position + 8 <= size:
-            file.seek(position)
-            header = file.read(16)
-            length = int.from_bytes(header[:4], "big")
-            if position == 0 and header[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-                return False
-            if length == 1:
-                length = int.from_bytes(header[8:16], "big")
-            if length < 8:
-                return False
-            position += length
-    return position > size
+        head = file.read(HEAD_BYTES)
+    if kind_of_content(head) is Kind.PICTURES and open_pictures(path, limits)[1]:
+        facts = _probe_animation(path, limits)
+    else:
+        facts = _probe_container(path, limits, size)
+    if facts.times_s[-1] > limits.max_seconds:
+        raise DataError(f"{path}: longer than media.limits.max_seconds={limits.max_seconds:g}", code="too_large")
+    return facts
 
 
-def _reason(error: BaseException) -> str:
-    """The transport's words without the file name, which the caller's message has already."""
-    return getattr(error, "strerror", None) or type(error).__name__
+def _probe_animation(path: str, limits: Limits) -> VideoFacts:
+    written, shown, (width, height) = animation_durations(path, limits)
+    times, stamps = (np.concatenate([[0.0], np.cumsum(d)[:-1]]) / 1000 for d in (shown, written))
+    numbers = np.arange(len(times))
+    return VideoFacts(
+        times_s=times,
+        source_times_s=np.where(times == stamps, stamps, np.nan),
+        keys=numbers,
+        by_stamp=False,
+        fps=1000 / float(np.median(shown)),
+        width=width,
+        height=height,
+        animation=True,
+    )
+
+
+def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
+    with open_container(path) as container:
+        name, start = container.format.name, container.start_time
+        streams, indexed = video_streams(container, path), name in INDEXED_FORMATS
+        packets = read_packets(container, streams, path, limits.max_frames, try_decoders=not indexed)
+        stream = choose_stream(streams, packets)
+        number, decoder, base = stream.index, stream.codec_context, float(stream.time_base or 1)
+        found = packets[number]
+        width, height = square_pixels(decoder.width, decoder.height, stream.sample_aspect_ratio)
+        if max(width * height, decoder.width * decoder.height) > limits.max_pixels:
+            message = f"{path}: {width}x{height} is above media.limits.max_pixels={limits.max_pixels}"
+            raise DataError(message, code="too_large")
+        lost = sum(entry.pos + entry.size > size for entry in stream.index_entries)
+        if lost:
+            found.drop_damaged()
+        if not any(found.shown):
+            raise DataError(f"{path}: holds no video frames", code="no_frames")
+        notes = [f"video_stream={number} of {len(streams)} video streams"] if len(streams) > 1 else []
+        plain = are_listed(found, decoder, indexed, name in JUMPING_FORMATS)
+        fps = _header_fps(stream, found, notes)
+    pictures = listed(found) if plain else decoded(path, number, found, limits.max_pixels)
+    clock = mend(pictures.stamps, 1 / (fps * base), (JUMP_S if name in JUMPING_FORMATS else LONGEST_STEP_S) / base)
+    written = clock.kept & pictures.as_written
+    notes += [f"frames_before_key_frame={pictures.dropped}"] if pictures.dropped else []
+    notes += [] if pictures.as_written else ["times_by_order"]
+    mended = int((~clock.kept).sum()) if np.isfinite(pictures.stamps).any() else 0
+    notes += [f"times_mended={mended}"] if mended else []
+    notes += [f"clock_joined={clock.joins}"] if clock.joins else []
+    times_s, period_s = clock.times * base, clock.period * base
+    tail = times_s[-1] + period_s * np.arange(1, lost + 1)
+    return VideoFacts(
+        times_s=np.concatenate([times_s, tail]),
+        source_times_s=np.concatenate([np.where(written, pictures.stamps * base, np.nan), np.full(lost, np.nan)]),
+        keys=np.concatenate([pictures.keys, np.full(lost, -1)]),
+        by_stamp=pictures.by_stamp,
+        lost=lost,
+        fps=1 / max(period_s, 1e-6),
+        width=width,
+        height=height,
+        seekable=indexed and pictures.by_stamp,
+        stream=number,
+        start_offset_s=_start_offset(pictures.stamps, clock, base, start),
+        notes=tuple(notes),
+    )
+
+
+def _header_fps(stream: av.VideoStream, packets: Packets, notes: list[str]) -> float:
+    """The rate that counts where times do not tell; noted where there are none at all, as in a raw stream."""
+    if np.isfinite(packets.pts).any() or np.isfinite(packets.dts).any():
+        return float(stream.average_rate or stream.guessed_rate or USUAL_FPS)
+    fps = float(stream.codec_context.framerate or USUAL_FPS)
+    notes.append(f"no_clock={fps:.6g} fps {'by the header' if stream.codec_context.framerate else 'assumed'}")
+    return fps
+
+
+def _start_offset(stamps: np.ndarray, clock: Clock, base: float, start_us: int | None) -> float:
+    """Seconds from the container's start, as players count, to the first picture."""
+    if start_us is None or not clock.kept.any():
+        return 0.0
+    known = int(clock.kept.argmax())
+    first_s = float((stamps[known] - clock.times[known]) * base)
+    return max(0.0, first_s - max(0.0, start_us / av.time_base))
+
+
+def _decode(
+    path: str, facts: VideoFacts, first: int, last: int, limits: Limits, notes: set[str]
+) -> Iterator[tuple[int, Callable[[], np.ndarray] | None]]:
+    """(source frame, function that returns its pixels, or None if damaged) from ``first`` or earlier on, in order."""
+    there = facts.n_frames - facts.lost
+    number = {key: index for index, key in enumerate(facts.keys[:there].tolist()) if facts.by_stamp or key >= 0}
+    with open_container(path) as container:
+        stream = container.streams[facts.stream]
+        upright, in_container = Upright(notes), container.format.name in INDEXED_FORMATS
+        aspect = stream.sample_aspect_ratio
+        if first > 0:
+            container.seek(int(facts.keys[min(first, there - 1)]), stream=stream, backward=True)
+
+        def wanted() -> Iterator[tuple[tuple[int, bool, Fraction | None], av.VideoFrame]]:
+            given = (each for each in decoded_frames(container, stream, limits.max_pixels) if each[1] is not None)
+            for count, (_, frame, damaged) in enumerate(given):
+                index = number.get(frame.pts if facts.by_stamp else count)
+                if index is not None:
+                    damaged = damaged and facts.by_stamp  # else those that are have no number
+                    shape = aspect if in_container else stream.codec_context.sample_aspect_ratio or aspect
+                    yield (index, damaged, shape), frame
+
+        for (index, damaged, shape), frame in deinterlaced(wanted(), notes):
+            yield index, None if damaged else partial(upright, frame, shape)
+            if index >= last:
+                return

@@ -59,7 +59,7 @@ def test_variable_frame_rate_is_sampled_by_time(tmp_path: Path) -> None:
 
 
 def test_sampling_by_stride_and_above_the_source_rate() -> None:
-    facts = decode.VideoFacts(np.arange(10) / 25, np.arange(10), 0, 25.0, 64, 48, True)
+    facts = decode.VideoFacts(np.arange(10) / 25, np.arange(10) / 25, np.arange(10), True, 25.0, 64, 48)
     assert decode.sampled_frames(facts, stride=4).tolist() == [0, 4, 8]
     assert decode.sampled_frames(facts, fps=100).tolist() == list(range(10))
     assert decode.sampled_frames(facts, fps=12.5).tolist() == [0, 2, 4, 6, 8]
