@@ -49,11 +49,16 @@ class Camera:
 
 @dataclass(frozen=True)
 class View:
-    """One of the synchronised recordings of a sequence: a name such as ``front``, where it lies, and its camera if known."""
+    """One of the synchronised recordings of a sequence: a name such as ``front``, where it lies, and its camera if known.
+
+    ``offset_s`` seconds are added to its clock to make it the other views'. A URI whose last part holds ``%d`` names numbered
+    stills.
+    """
 
     name: str
     uri: str
     camera: Camera | None = None
+    offset_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,9 @@ class Segment:
         start, stop, context_start, context_stop: ranges in sampled frames; a still has the range ``[0, 1)``.
         stride: every ``stride``-th source frame is taken, 1 for all.
         fps: when set, sampling by timestamp at this rate instead of ``stride``.
-        is_image: the views are still images.
+        is_image: the views are still images; ``start`` is then the page in a file of several.
         licence: free text from the manifest, carried into the dataset.
+        stills_fps: when set, the views are stills (numbered files, or pages of one) that make a clip of this rate.
     """
 
     segment_id: str
@@ -87,6 +93,7 @@ class Segment:
     fps: float | None = None
     is_image: bool = False
     licence: str | None = None
+    stills_fps: float | None = None
 
 
 @dataclass
@@ -103,12 +110,20 @@ class FaceClip:
         valid: bool [F, V], the face was found.
         core: bool [F], the frame belongs to this segment (False: overlap that is only computed on).
         frame_index: int64 [F], sampled frame number from the beginning of the source.
-        source_frame: int64 [F, V], decoded frame number in each view's source; timestamps_s: float64 [F].
+        source_frame: int64 [F, V], decoded frame number in each view's source; -1 where there is none.
+        timestamps_s: float64 [F], after the first picture of the view that gives the instants, the slowest; single wrong stamps
+            mended and jumps of the clock joined. start_offset_s: that picture's time after its container's start, with
+            the view's ``offset_s``.
+        source_timestamps_s: float64 [F, V], the stamp as the file has it; NaN where there is none or it was mended.
         blendshapes: float32 [F, V, 52] scores in [0, 1] in the order of ``ARKIT_NAMES``, or None.
-        image_size: int64 [V, 2], width and height of the source images.
+        image_size: int64 [V, 2], width and height of the source images as shown: upright, with square pixels; the first's where
+            they change. image_sizes: int64 [F, V, 2], each one's own; 0 where there is none.
         face_px: float32 [F, V], side of the landmark box in source pixels; blur: float32 [F, V], variance of the
             Laplacian of the 8-bit crop's luma.
         source_hash: sha256 of each view's source bytes.
+        invalid_reason: object [F, V], why ``valid`` is False: ``unreadable``, ``truncated`` (the file ends before),
+            ``no_partner`` (the view has no picture at that instant) or ``no_face``; an empty text where it is True.
+        notes: what is unusual about the sources and what was done to them, as codes with numbers.
     """
 
     clip_id: str
@@ -130,6 +145,11 @@ class FaceClip:
     blur: np.ndarray
     blendshapes: np.ndarray | None = None
     source_hash: tuple[str, ...] = ()
+    source_timestamps_s: np.ndarray | None = None
+    image_sizes: np.ndarray | None = None
+    invalid_reason: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    start_offset_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

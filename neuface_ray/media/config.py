@@ -10,6 +10,7 @@ LAYOUTS = ("auto", "files", "mead", "voxceleb2", "celebvhq")
 DETECTORS = ("mediapipe", "fan")
 DECODERS = ("pyav", "decord")
 VIEWS = ("files", "folder")
+STILLS = ("separate", "sequence")
 
 
 @dataclass
@@ -42,6 +43,11 @@ class MediaConfig:
     views: str = "files"
     """files: every file is a recording of its own. folder: the files of a folder are synchronised views of one sequence,
     named after the files (several cameras, or photographs of one face from several sides)."""
+    stills: str = "separate"
+    """separate: every picture, and every page of a file with several, is a still of its own. sequence: numbered pictures of
+    a folder (frame_1.jpg, frame_2.jpg, ... frame_10.jpg), and the pages of one file, make one clip in their order."""
+    stills_fps: float = 25.0
+    """Rate of the clips that stills=sequence makes."""
     manifest_root: str | None = None
     """Folder that relative paths of a manifest start from, and that they may not leave. Default: the manifest's folder."""
     allow_outside_root: bool = False
@@ -83,10 +89,11 @@ class MediaConfig:
     """Bounds on a single input."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("layout", LAYOUTS), ("views", VIEWS), ("decoder", DECODERS), ("detector", DETECTORS)):
+        choices_of = (("layout", LAYOUTS), ("views", VIEWS), ("stills", STILLS), ("decoder", DECODERS), ("detector", DETECTORS))
+        for name, choices in choices_of:
             if getattr(self, name) not in choices:
                 raise UsageError(f"media.{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}")
-        for name in ("stride", "max_faces", "crop_size", "min_track", "max_gap", "min_face_px", "crop_scale"):
+        for name in ("stride", "max_faces", "crop_size", "min_track", "max_gap", "min_face_px", "crop_scale", "stills_fps"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"media.{name}={getattr(self, name)} must be positive")
         if self.fps is not None and (self.fps <= 0 or self.stride != 1):

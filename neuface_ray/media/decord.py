@@ -7,13 +7,15 @@ is not faster, and slower where a video has many segments: each is decoded from 
 
 What decord2 3.4.0 does, frame by frame beside PyAV 18.1:
 
-* MP4, MOV, MKV and WebM with H.264 (B-frames), HEVC, MPEG-4, VP8 or VP9; variable rate, rotated or mirrored by the container,
-  non-square pixels, beginning late: identical to the last bit, times equal. Read here.
+* MP4, MOV, MKV and WebM with H.264 (B-frames), HEVC, MPEG-4, VP8 or VP9; variable rate, rotated by the container,
+  beginning late: identical to the last bit, times equal. Read here.
 * HEVC with open groups of pictures, read from the middle (index, batch or ``skip_frames``): 2 to 5 frames late up to the end of
   the video, where the last frame is repeated. Here: never read from the middle.
 * MP4 with damaged frames: what is predicted from a damaged frame is returned as if it were whole (ten frames, wrong by 11 grey
   levels; PyAV says that they are unreadable). **Not noticed here: such frames count as valid.**
-* WebM whose picture changes its size: scaled to the first size. Here too; PyAV refuses it.
+* WebM whose picture changes its size: scaled to the first size. Here too; PyAV reads each picture in its own size.
+* Pixels that are not square: not stretched. Interlaced: not made whole. Mirrored or turned by the container: as FFmpeg does.
+  Refused here where the first picture is not the one that PyAV reads.
 * MP4 whose edit list hides 20 of 60 frames: counts 60. Cut off, or WebM with one repeated time, or raw H.264: does not open.
   VP8 with hidden frames: times off by up to 0.13 s. Refused here.
 * MPEG-TS and interlaced MPEG-PS: right number and times, but the pictures begin 12 frames late and the last one is repeated.
@@ -32,6 +34,7 @@ import numpy as np
 from neuface_ray.errors import DataError
 from neuface_ray.extras import load_extra
 from neuface_ray.media.config import Limits
+from neuface_ray.media import decode
 from neuface_ray.media.decode import VideoFacts
 
 REMEDY = "media.decoder=pyav reads it"
@@ -50,10 +53,17 @@ def read_video(path: str, facts: VideoFacts, wanted: Sequence[int], limits: Limi
         reader = decord.VideoReader(path, num_threads=1)
         _check_frames(reader, path, facts)
         numbers = {int(index) for index in wanted}
+        _, shown = next(decode.read_video(path, facts, [min(numbers)], limits))
         for index in range(max(numbers) + 1):
             image = reader.next()
             if index in numbers:
-                yield index, _rgb(image.asnumpy(), path)
+                picture = _rgb(image.asnumpy(), path)
+                if shown is not None and index == min(numbers) and not np.array_equal(picture, shown):
+                    message = (
+                        f"{path}: decord shows another picture (it knows no fields and no pixels but square ones); {REMEDY}"
+                    )
+                    raise DataError(message, code="decoder")
+                yield index, picture
     except (decord.DECORDError, StopIteration) as error:
         raise DataError(f"{path}: decord cannot read it ({type(error).__name__}); {REMEDY}", code="decoder") from error
 

@@ -1,7 +1,8 @@
 """Manifests: CSV, JSONL or Parquet tables that name recordings; read strictly, kept within their root.
 
 Columns: ``uri`` (required); ``sequence`` (rows of one sequence are synchronised views; default: the file's name), ``view``,
-``start`` and ``end`` (seconds), ``person``, ``licence``, ``intrinsics`` (9 numbers, row-major K in pixels) and
+``start`` and ``end`` (seconds from the start of the file as players show it), ``offset_s`` (seconds to add to this view's clock
+so that it is the other views'; may be negative), ``person``, ``licence``, ``intrinsics`` (9 numbers, row-major K in pixels) and
 ``world_to_camera`` (16 numbers, row-major, metres, OpenCV axes). Other columns are ignored unless they look like a misspelt
 one of these. Relative URIs start at the root: ``manifest_root``, or the folder of the manifest.
 """
@@ -28,7 +29,7 @@ from neuface_ray.media.source import open_local
 from neuface_ray.types import Camera
 from neuface_ray.uri import SourceUri, is_remote, local_path, local_uri
 
-COLUMNS = ("uri", "sequence", "view", "start", "end", "person", "licence", "intrinsics", "world_to_camera")
+COLUMNS = ("uri", "sequence", "view", "start", "end", "offset_s", "person", "licence", "intrinsics", "world_to_camera")
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -42,6 +43,7 @@ class Entry:
     view: str | None = None
     start: float | None = None
     end: float | None = None
+    offset_s: float = 0.0
     person: str | None = None
     licence: str | None = None
     camera: Camera | None = None
@@ -163,6 +165,7 @@ def _entry(row: Mapping[str, Any], where: str, root: str, allow_outside: bool) -
         view=_text(row, "view", where),
         start=start,
         end=end,
+        offset_s=_number(row, "offset_s", where, least=-math.inf) or 0.0,
         person=_text(row, "person", where),
         licence=_text(row, "licence", where),
         camera=_camera(row, where),
@@ -185,7 +188,7 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str | None:
     return text or None
 
 
-def _number(row: Mapping[str, Any], column: str, where: str) -> float | None:
+def _number(row: Mapping[str, Any], column: str, where: str, least: float = 0.0) -> float | None:
     value = row.get(column)
     if value is None or value == "":
         return None
@@ -193,7 +196,7 @@ def _number(row: Mapping[str, Any], column: str, where: str) -> float | None:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number) or number < 0:
+    if not math.isfinite(number) or number < least:
         raise UsageError(f"{where}: {column}={value!r} is not a time in seconds")
     return number
 

@@ -98,10 +98,10 @@ def decoded_frames(
     Args:
         whole: numbers of packets that are not damaged although they count so.
     """
-    decoder, damaged = open_decoder(stream, max_pixels), False
+    decoder, damaged, last = open_decoder(stream, max_pixels), False, 0
     for number, packet in itertools.chain(numbered(container, stream), [(-1, None)]):
         if packet is not None:
-            packet.opaque = number
+            packet.opaque = last = number
         if number == 0:
             damaged = not packet.is_keyframe and decoder.name not in WITHHOLDING
         try:
@@ -112,8 +112,9 @@ def decoded_frames(
                 yield number, None, True
             continue
         for frame in frames:
-            damaged = (frame.is_corrupt and frame.opaque not in whole) or (damaged and not frame.key_frame)
-            yield frame.opaque, frame, damaged
+            source = last if frame.opaque is None else frame.opaque  # a decoder may forget it when it conceals errors
+            damaged = (frame.is_corrupt and source not in whole) or (damaged and not frame.key_frame)
+            yield source, frame, damaged
 
 
 def _decode_all(

@@ -1,50 +1,49 @@
 """From what the user names to a list of segments that can be counted before a pixel is decoded.
 
-Videos are demuxed (not decoded) for their true number of frames, several at a time. An input that cannot be read does not
-stop the others: it becomes a segment with the empty range ``[0, 0)``, which fails in ``prepare`` with its own reason, so
-that committed plus quarantined segments always equal planned ones.
+Videos are demuxed (and decoded only where that tells too little) for their true number of frames, several at a time. An input
+that cannot be read does not stop the others: it becomes a segment with the empty range ``[0, 0)``, which fails in ``prepare``
+with its own reason, so that committed plus quarantined segments always equal planned ones.
 
-Every still is a sequence of its own, and every video. Files are joined to synchronised views by a manifest's ``sequence``
-column, by MEAD's layout, or by ``views=folder``, which takes the files of each folder for views of one sequence.
+Every still is a sequence of its own, and every page, and every video. Files are joined to synchronised views by a manifest's
+``sequence`` column, by MEAD's layout, or by ``views=folder``, which takes the files of each folder for views of one sequence.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-import fsspec
-import numpy as np
-
 from neuface_ray.errors import DataError, UsageError
-from neuface_ray.extras import check_scheme
 from neuface_ray.media import manifest
 from neuface_ray.media.config import MediaConfig
-from neuface_ray.media.decode import probe_video, sampled_frames
+from neuface_ray.media.find import Found, LeftOut, has_usual_name, list_local, list_remote, manifest_kind, path_of
+from neuface_ray.media.footage import is_pattern, open_footage, pattern_of
+from neuface_ray.media.kinds import Kind
 from neuface_ray.media.layouts import Place, recognise
 from neuface_ray.media.source import open_local
+from neuface_ray.media.stills import open_pictures
+from neuface_ray.media.synchrony import schedule
 from neuface_ray.types import Segment, View
-from neuface_ray.uri import SourceUri, is_remote, local_path, local_uri
+from neuface_ray.uri import SourceUri, is_remote, local_uri
 
-VIDEO_NAMES = "mp4 mov m4v avi mkv webm mpg mpeg ts mts m2ts flv wmv 3gp ogv gif y4m mxf dv"
-IMAGE_NAMES = "jpg jpeg png bmp tif tiff webp ppm pgm pnm jp2 avif mpo"
-VIDEO_SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split())
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in IMAGE_NAMES.split())
 PROBES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Synchronised views of one sequence, before it is cut into segments; times in seconds."""
+    """Synchronised views of one sequence, before it is cut into segments; times in seconds.
+
+    Args:
+        stills_fps: the views are numbered stills that make a clip. several: a still's file may hold several pictures.
+    """
 
     sequence: str
     views: tuple[View, ...]
@@ -53,30 +52,50 @@ class Recording:
     licence: str | None = None
     start: float | None = None
     end: float | None = None
+    stills_fps: float | None = None
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The segments of an input, in a fixed order, each id once; and what was found in it and not taken."""
+
+    segments: list[Segment]
+    left_out: list[LeftOut]
 
 
 def plan(input: str | os.PathLike[str], options: MediaConfig) -> list[Segment]:
-    """Segments of one video or image, a folder, a glob or a manifest, in a fixed order, each id once.
+    """Segments of one video or image, a folder, a glob or a manifest; see ``make_plan``, which also tells what is left out."""
+    return make_plan(input, options).segments
+
+
+def make_plan(input: str | os.PathLike[str], options: MediaConfig) -> Plan:
+    """Segments of one video or image, a folder, a glob or a manifest.
 
     Raises:
         UsageError: the path does not exist, nothing was found, or the manifest is wrong.
     """
-    recordings = find_recordings(os.fspath(input), options)
+    recordings, left_out = survey(os.fspath(input), options)
     with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
         parts = list(pool.map(partial(_segments, options=options), recordings))
-    return [segment for part in parts for segment in part]
+    return Plan([segment for part in parts for segment in part], left_out)
 
 
 def find_recordings(input: str, options: MediaConfig) -> list[Recording]:
-    """What ``input`` names, not yet opened; see ``plan``."""
+    """What ``input`` names, not yet opened; see ``survey``."""
+    return survey(input, options)[0]
+
+
+def survey(input: str, options: MediaConfig) -> tuple[list[Recording], list[LeftOut]]:
+    """What ``input`` names, not yet opened but for the first bytes, and what is not taken; raises as ``make_plan``."""
     if os.path.splitext(input.partition("?")[0] if is_remote(input) else input)[1].lower() in manifest.SUFFIXES:
         uri = SourceUri(input) if is_remote(input) else local_uri(os.path.expanduser(input))
-        return _from_manifest(manifest.read_manifest(uri, options), options)
-    root, found = _list_remote(input, options) if is_remote(input) else _list_local(input, options)
-    recordings = _from_files(root, found, options)
+        return _from_manifest(manifest.read_manifest(uri, options), options), []
+    found = list_remote(input, options) if is_remote(input) else list_local(input, options)
+    recordings, strangers = _from_files(found, options)
     if not recordings:
         raise UsageError(f"input={SourceUri(input)!s}: no file fits media.layout={options.layout}")
-    return recordings
+    return recordings, [*found.left_out, *strangers]
 
 
 def segment_identity(sequence: str, views: Sequence[View], ranges: Sequence[int], stride: int, fps: float | None) -> str:
@@ -96,70 +115,19 @@ def split_range(start: int, stop: int, max_frames: int, overlap: int) -> list[tu
     return [(a, b, max(start, a - overlap), min(stop, b + overlap)) for a, b in itertools.pairwise(edges)]
 
 
-def _list_local(input: str, options: MediaConfig) -> tuple[str, list[str]]:
-    """Folder that names are relative to, and the files of a local file, folder or glob, sorted."""
-    path = os.path.expanduser(local_path(input))
-    if os.path.isdir(path):
-        found = sorted(_walk(path))
-        if not found:
-            raise UsageError(f"input={input}: the folder holds no video or image; known are {', '.join(sorted(_known()))}")
-        root = path
-    elif os.path.lexists(path):
-        root, found = os.path.dirname(os.path.abspath(path)), [path]
-    elif glob.has_magic(path):
-        found = sorted(p for p in glob.glob(path, recursive=True) if not os.path.isdir(p) and _suffix(p) in _known())
-        if not found:
-            raise UsageError(f"input={input}: the pattern matches no video or image")
-        root = os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in found])
-    else:
-        raise UsageError(f"input={input}: does not exist")
-    _check_count(len(found), input, options)
-    return os.path.abspath(root), [local_uri(p) for p in found]
-
-
-def _list_remote(input: str, options: MediaConfig) -> tuple[str, list[str]]:
-    """As ``_list_local``, through fsspec."""
-    shown = SourceUri(input)
-    check_scheme(shown)
-    try:
-        filesystem, path = fsspec.core.url_to_fs(input)
-        if glob.has_magic(_path(shown)):
-            found = [filesystem.unstrip_protocol(p) for p in filesystem.glob(path)]
-        elif _suffix(_path(shown)) in _known():
-            return os.path.dirname(_path(shown)), [shown]
-        else:
-            found = [filesystem.unstrip_protocol(p) for p in filesystem.find(path)]
-    except Exception as error:  # each backend raises errors of its own, whose text may hold the credentials
-        raise UsageError(f"input={shown!s}: cannot be listed ({type(error).__name__})") from None
-    found = sorted(uri for uri in found if _suffix(uri) in _known())
-    if not found:
-        raise UsageError(f"input={shown!s}: holds no video or image")
-    _check_count(len(found), str(shown), options)
-    uris = [SourceUri(uri) for uri in found]
-    return os.path.commonpath([os.path.dirname(_path(uri)) for uri in uris]), uris
-
-
-def _walk(folder: str) -> Iterable[str]:
-    """Media files below ``folder``, links followed once; hidden files are skipped, empty folders named like media are not."""
-    visited: set[str] = set()
-    for base, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(base)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(base, name) for name in names if not name.startswith(".") and _suffix(name) in _known())
-        if base != folder and _suffix(base) in _known() and not names and not folders:
-            yield base
-
-
-def _from_files(root: str, uris: Sequence[str], options: MediaConfig) -> list[Recording]:
-    paths = [_path(uri) for uri in uris]
+def _from_files(found: Found, options: MediaConfig) -> tuple[list[Recording], list[LeftOut]]:
+    kinds = found.kinds
+    if options.stills == "sequence":
+        kinds = _joined(kinds)
+    uris = list(kinds)
+    places = _places([path_of(uri) for uri in uris], found.root, options)
+    strangers: list[LeftOut] = []
     groups: dict[tuple[str, str, bool], list[tuple[str, str, str | None]]] = {}
-    for uri, path, place in zip(uris, paths, _places(paths, root, options), strict=True):
-        if place is not None:
-            key = place.root, place.sequence, _suffix(path) in IMAGE_SUFFIXES
+    for uri, place in zip(uris, places, strict=True):
+        if place is None:
+            strangers.append(LeftOut(str(uri), f"does not fit media.layout={options.layout}"))
+        else:
+            key = place.root, place.sequence, kinds[uri] is not Kind.VIDEO
             groups.setdefault(key, []).append((_printable(place.view), uri, place.person))
     recordings, used = [], set()
     for (_, sequence, is_image), group in groups.items():
@@ -168,17 +136,31 @@ def _from_files(root: str, uris: Sequence[str], options: MediaConfig) -> list[Re
         while name in used:
             name, number = f"{base}#{number}", number + 1
         used.add(name)
-        views = tuple(View(view, uri) for view, uri, _ in sorted(group, key=lambda member: member[:2]))
-        recordings.append(Recording(name, views, is_image, person=group[0][2]))
-    return recordings
+        members = sorted(group, key=lambda member: member[:2])
+        views = tuple(View(view, uri) for view, uri, _ in members)
+        several = any(kinds[uri] is Kind.PICTURES for _, uri, _ in members)
+        fps = options.stills_fps if all(is_pattern(uri) for _, uri, _ in members) else None
+        recordings.append(Recording(name, views, is_image and fps is None, person=group[0][2], stills_fps=fps, several=several))
+    return recordings, strangers
+
+
+def _joined(kinds: dict[str, Kind]) -> dict[str, Kind]:
+    """Numbered stills under one URI for those of a folder that differ in their last number only; all others as they are."""
+    members: dict[str, list[str]] = {}
+    for uri, kind in kinds.items():
+        pattern = None if kind is Kind.VIDEO else pattern_of(uri)
+        members.setdefault(uri if pattern is None else pattern, []).append(uri)
+    joined = {name: kinds[group[0]] if len(group) == 1 else Kind.STILL for name, group in members.items()}
+    return {members[name][0] if len(members[name]) == 1 else name: kind for name, kind in joined.items()}
 
 
 def _places(paths: Sequence[str], root: str, options: MediaConfig) -> list[Place | None]:
     """Sequence and view of every file; None for files that an explicitly chosen layout does not know."""
     names = [path.removeprefix(root.rstrip("/") + "/") for path in paths]
     stems = [os.path.splitext(name)[0] for name in names]
-    shared = Counter(stems)
-    short = [stem if shared[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    shared, usual = Counter(stems), Counter(stem for stem, name in zip(stems, names, strict=True) if has_usual_name(name))
+    counted = [usual if has_usual_name(name) else shared for name in names]  # what is read since later takes no other's name
+    short = [stem if counts[stem] == 1 else name for stem, name, counts in zip(stems, names, counted, strict=True)]
     if options.views == "folder":
         outer = os.path.basename(root.rstrip("/")) or "views"
         return [Place(os.path.dirname(name) or outer, os.path.basename(name), None, root) for name in short]
@@ -191,10 +173,11 @@ def _from_manifest(entries: Sequence[manifest.Entry], options: MediaConfig) -> l
     groups: dict[str, list[manifest.Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.sequence or _default_sequence(entry), []).append(entry)
-    return [_recording(sequence, group) for sequence, group in groups.items()]
+    kinds = {uri: manifest_kind(uri) for uri in {entry.uri for entry in entries}}
+    return [_recording(sequence, group, kinds, options) for sequence, group in groups.items()]
 
 
-def _recording(sequence: str, group: Sequence[manifest.Entry]) -> Recording:
+def _recording(sequence: str, group: Sequence[manifest.Entry], kinds: Mapping[str, Kind], options: MediaConfig) -> Recording:
     first = group[0]
     for other in group[1:]:
         if (other.start, other.end) != (first.start, first.end):
@@ -205,23 +188,27 @@ def _recording(sequence: str, group: Sequence[manifest.Entry]) -> Recording:
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"{first.where}: sequence {sequence!r} names the view {repeated!r} twice")
-    kinds = {_suffix(_path(entry.uri)) in IMAGE_SUFFIXES for entry in group}
-    if len(kinds) > 1:
+    are_images = {kinds[entry.uri] is not Kind.VIDEO for entry in group}
+    if len(are_images) > 1:
         raise UsageError(f"{first.where}: sequence {sequence!r} mixes stills and videos")
     views = sorted(zip(names, group, strict=True), key=lambda pair: pair[0])
+    numbered = options.stills == "sequence" and all(is_pattern(entry.uri) for entry in group)
+    fps = options.stills_fps if numbered else None
     return Recording(
         sequence=_printable(sequence),
-        views=tuple(View(name, entry.uri, entry.camera) for name, entry in views),
-        is_image=kinds.pop(),
+        views=tuple(View(name, entry.uri, entry.camera, entry.offset_s) for name, entry in views),
+        is_image=are_images.pop() and fps is None,
         person=first.person,
         licence=first.licence,
         start=first.start,
         end=first.end,
+        stills_fps=fps,
+        several=any(kinds[entry.uri] is Kind.PICTURES for entry in group),
     )
 
 
 def _default_sequence(entry: manifest.Entry) -> str:
-    stem = os.path.splitext(_path(entry.uri))[0].lstrip("/")
+    stem = os.path.splitext(path_of(entry.uri))[0].lstrip("/")
     span = (
         ""
         if entry.start is None and entry.end is None
@@ -231,7 +218,19 @@ def _default_sequence(entry: manifest.Entry) -> str:
 
 
 def _segments(recording: Recording, options: MediaConfig) -> list[Segment]:
-    ranges = [(0, 1, 0, 1)] if recording.is_image else _ranges(recording, options)
+    if not recording.is_image:
+        return _cut(recording, _ranges(recording, options), options)
+    pages, moves = _pages(recording, options) if recording.several else (1, False)
+    if moves or (pages > 1 and options.stills == "sequence"):
+        clip = replace(recording, is_image=False, stills_fps=None if moves else options.stills_fps)
+        return _cut(clip, _ranges(clip, options), options)
+    if pages == 1:
+        return _cut(recording, [(0, 1, 0, 1)], options)
+    numbered = ((page, replace(recording, sequence=f"{recording.sequence}/page_{page + 1}")) for page in range(pages))
+    return [segment for page, still in numbered for segment in _cut(still, [(page, page + 1) * 2], options)]
+
+
+def _cut(recording: Recording, ranges: Sequence[Sequence[int]], options: MediaConfig) -> list[Segment]:
     stride, fps = (1, None) if recording.is_image else (options.stride, options.fps)
     return [
         Segment(
@@ -247,43 +246,38 @@ def _segments(recording: Recording, options: MediaConfig) -> list[Segment]:
             fps=fps,
             is_image=recording.is_image,
             licence=recording.licence,
+            stills_fps=recording.stills_fps,
         )
         for frames in ranges
     ]
 
 
-def _ranges(recording: Recording, options: MediaConfig) -> list[tuple[int, int, int, int]]:
-    """Ranges of a video's segments; one empty range if a view cannot be read or has no frames there."""
-    first, last = np.inf, 0
+def _pages(recording: Recording, options: MediaConfig) -> tuple[int, bool]:
+    """How many pages the stills of all views have, and whether they are animations; one if they cannot be read."""
+    found = []
     for view in recording.views:
         try:
             with open_local(view.uri, options.limits.max_file_bytes) as path:
-                facts = probe_video(path, options.limits)
+                found.append(open_pictures(path, options.limits))
+        except DataError:
+            return 1, False
+    return min(pages for pages, _ in found), all(moves for _, moves in found)
+
+
+def _ranges(recording: Recording, options: MediaConfig) -> list[tuple[int, int, int, int]]:
+    """Ranges of a video's segments; one empty range if a view cannot be read or has none there, or they do not fit."""
+    facts = []
+    for view in recording.views:
+        try:
+            with open_footage(view.uri, options.limits, recording.stills_fps) as footage:
+                facts.append(footage.facts)
         except DataError:
             return [(0, 0, 0, 0)]
-        times = facts.times_s[sampled_frames(facts, options.stride, options.fps)]
-        first = min(first, np.searchsorted(times, (recording.start or 0.0) - 1e-6))
-        last = max(last, len(times) if recording.end is None else np.searchsorted(times, recording.end - 1e-6))
-    if last <= first:
+    made = schedule(facts, [view.offset_s for view in recording.views], options.stride, options.fps)
+    first, last = made.range_of(recording.start, recording.end)
+    if last <= first or made.unpaired(first, last):
         return [(0, 0, 0, 0)]
-    return split_range(int(first), int(last), options.max_frames, options.overlap)
-
-
-def _check_count(count: int, input: str, options: MediaConfig) -> None:
-    if count > options.limits.max_files:
-        raise UsageError(f"input={input}: {count} files, more than media.limits.max_files={options.limits.max_files}")
-
-
-def _path(uri: str) -> str:
-    return str(uri).partition("?")[0].partition("://")[2] if is_remote(uri) else local_path(uri)
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
-
-
-def _known() -> frozenset[str]:
-    return VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    return split_range(first, last, options.max_frames, options.overlap)
 
 
 def _printable(name: str) -> str:

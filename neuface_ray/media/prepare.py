@@ -3,8 +3,8 @@
 What becomes of trouble:
 
 * Input that cannot be decoded raises ``DataError`` and the whole segment goes to quarantine. A video that breaks on the way
-  loses only the segments with more than a tenth of their frames unreadable; in the others those frames are kept
-  with ``valid`` False and ``source_frame`` -1.
+  loses only the segments of which no frame can be read; in the others such frames are kept with ``valid`` False,
+  ``source_frame`` -1 and an ``invalid_reason``.
 * Frames on which no face was found stay in a clip with ``valid`` False: short ones at the ends of a track belong to its
   clip, all others form one more clip without any valid frame, so every planned frame has a row.
 """
@@ -12,11 +12,14 @@ What becomes of trouble:
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
 
+from neuface_ray.errors import DataError
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import blur, crop_to_image, to_crop
 from neuface_ray.media.detect import FaceDetector
@@ -34,16 +37,18 @@ def prepare(segment: Segment, options: MediaConfig, detector: FaceDetector | Non
 
     Raises:
         DataError: the input cannot be decoded (``not_found``, ``permission``, ``not_a_file``, ``empty``, ``too_large``,
-            ``not_media``, ``truncated``, ``corrupt``, ``no_video_stream``, ``no_frames``, ``empty_range``, ``size_change``,
-            ``unreachable``).
+            ``not_media``, ``truncated``, ``corrupt``, ``no_video_stream``, ``no_frames``, ``empty_range``,
+            ``not_synchronised``, ``no_visible_face``, ``unreachable``).
         ModelFileError: the landmark model is missing.
     """
     seconds = dict.fromkeys(("decode", "detect", "crop", "track"), 0.0)
     with nullcontext(detector) if detector is not None else FaceDetector(options) as finder:
-        views = [observe(segment, view.uri, options, finder, seconds) for view in segment.views]
+        views = observe(segment, options, finder, seconds)
         scheme = finder.scheme
+    _check_visible(segment, views)
     started = time.perf_counter()
-    shot_starts = cuts(views[0].thumbnails) if len(views) == 1 and not segment.is_image else []
+    alone = len(views) == 1 and not segment.is_image
+    shot_starts = sorted({*cuts(views[0].thumbnails), *size_changes(views[0].image_sizes)}) if alone else []
     tracks = [link(view.faces, shot_starts, options) for view in views]
     people = persons([view.faces for view in views], tracks, options.max_faces)
     n_frames = segment.context_stop - segment.context_start
@@ -62,6 +67,12 @@ def prepare(segment: Segment, options: MediaConfig, detector: FaceDetector | Non
     for clip in clips:
         clip.seconds = {name: value / len(clips) for name, value in seconds.items()}
     return clips
+
+
+def size_changes(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Frames from which on the picture has another size (0, 0: not seen); positions before and after are not comparable."""
+    seen = [number for number, size in enumerate(sizes) if any(size)]
+    return [after for before, after in itertools.pairwise(seen) if sizes[before] != sizes[after]]
 
 
 def frame_ranges(
@@ -121,13 +132,18 @@ def _clip(
         core=core[frames],
         frame_index=(frames + segment.context_start).astype(np.int64),
         source_frame=np.stack([view.source_frame[frames] for view in views], 1),
-        timestamps_s=_first_known([view.times_s[frames] for view in views]),
+        timestamps_s=views[0].times_s[frames],
         fps=views[0].fps,
-        image_size=np.array([view.image_size for view in views], np.int64),
+        image_size=np.array([_size(view, frames) for view in views], np.int64),
         face_px=np.zeros(shape, np.float32),
         blur=np.zeros(shape, np.float32),
         blendshapes=np.zeros((*shape, 52), np.float32),
         source_hash=tuple(view.source_hash for view in views),
+        source_timestamps_s=np.stack([view.source_times_s[frames] for view in views], 1),
+        image_sizes=np.stack([np.array(view.image_sizes, np.int64)[frames] for view in views], 1),
+        invalid_reason=np.stack([[view.reasons[frame] or "no_face" for frame in frames] for view in views], 1).astype(object),
+        notes=_notes(segment, views),
+        start_offset_s=views[0].start_offset_s,
     )
     for v, (view, track) in enumerate(zip(views, person, strict=True)):
         for f, frame in enumerate(frames.tolist()):
@@ -140,18 +156,31 @@ def _clip(
             clip.landmark_confidence[f, v] = face.confidence
             clip.crop_to_image[f, v] = matrix
             clip.valid[f, v] = True
+            clip.invalid_reason[f, v] = ""
             clip.face_px[f, v] = face.side
             clip.blur[f, v] = blur(clip.crops[f, v])
             clip.blendshapes[f, v] = face.blendshapes
     return clip
 
 
-def _first_known(times: list[np.ndarray]) -> np.ndarray:
-    """Times of the first view, completed by the next ones where it has ended."""
-    result = times[0].copy()
-    for other in times[1:]:
-        result = np.where(np.isnan(result), other, result)
-    return result
+def _size(view: Observation, frames: np.ndarray) -> tuple[int, int]:
+    """Width and height of the first of the frames that was seen."""
+    return next((view.image_sizes[frame] for frame in frames if any(view.image_sizes[frame])), view.image_size)
+
+
+def _notes(segment: Segment, views: list[Observation]) -> tuple[str, ...]:
+    """What is unusual about the sources, with the view's name where there are several."""
+    several = len(views) > 1
+    named = zip(segment.views, views, strict=True)
+    return tuple(f"{view.name}: {note}" if several else note for view, seen in named for note in sorted(seen.notes))
+
+
+def _check_visible(segment: Segment, views: list[Observation]) -> None:
+    hidden = any("alpha_composited" in view.notes for view in views)
+    if hidden and not any(faces for view in views for faces in view.faces):
+        raise DataError(
+            f"{segment.views[0].uri}: no face in what is visible; transparency hides a part of it", code="no_visible_face"
+        )
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:

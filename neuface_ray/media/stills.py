@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +21,7 @@ PAGED_FORMATS = ("TIFF", "HEIF")
 SHORTEST_MS, USUAL_MS = 10, 100
 """Durations up to the first are shown for the second, as all browsers do."""
 DNG_VERSION, SUBFILE_TYPE, REDUCED = 50706, 254, 1  # tags of TIFF; small copies have this bit set
+ORIENTATION, MOST_PROPERTIES = 0x0112, 1 << 20
 pillow_heif.register_heif_opener()
 
 
@@ -41,6 +43,8 @@ def read_image(path: str, limits: Limits, page: int = 0, notes: set[str] | None 
             image.seek(pages[page])
             _check_pixels(image, path, limits)
         image.load()
+        if image.format == "HEIF" and not _turned_by_container(path):
+            image.getexif()[ORIENTATION] = image.info.get("original_orientation") or 1
         return _as_rgb(ImageOps.exif_transpose(image), set() if notes is None else notes)
 
 
@@ -103,7 +107,7 @@ def read_animation(path: str, wanted: Sequence[int], limits: Limits, notes: set[
             try:
                 image.seek(first + number)
                 image.load()
-                yield _as_rgb(image, notes)
+                yield _as_rgb(ImageOps.exif_transpose(image), notes)
             except (EOFError, OSError, ValueError, SyntaxError):
                 yield None
 
@@ -131,6 +135,20 @@ def _opened(path: str, limits: Limits) -> Iterator[Image.Image]:
         raise DataError(f"{path}: not a readable image ({_reason(error)})", code=code) from error
     except (ValueError, SyntaxError, TypeError, IndexError, OverflowError, MemoryError, RuntimeError, EOFError) as error:
         raise DataError(f"{path}: not a readable image ({_reason(error)})", code="not_media") from error
+
+
+def _turned_by_container(path: str) -> bool:
+    """True if a HEIF file says in its own way how it is turned or mirrored: libheif does that, and the EXIF tag is void."""
+    with open(path, "rb") as file:
+        while len(header := file.read(8)) == 8:
+            length = int.from_bytes(header[:4], "big")
+            if header[4:] == b"meta":
+                properties = file.read(min(max(length - 8, 0), MOST_PROPERTIES))
+                return b"irot" in properties or b"imir" in properties
+            if length < 8:
+                return False
+            file.seek(length - 8, os.SEEK_CUR)
+    return False
 
 
 def _as_rgb(image: Image.Image, notes: set[str]) -> np.ndarray:

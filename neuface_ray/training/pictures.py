@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 
 import cv2
@@ -14,9 +13,7 @@ from neuface_ray.dataset.storage import Store
 from neuface_ray.errors import DataError
 from neuface_ray.media.config import Limits
 from neuface_ray.media.crop import cut, resize
-from neuface_ray.media.decode import probe_video, read_image, read_video
-from neuface_ray.media.plan import IMAGE_SUFFIXES
-from neuface_ray.media.source import open_local
+from neuface_ray.media.footage import open_source
 
 STORED = "image"
 """Column with the encoded crop (JPEG or PNG), if the dataset stores crops."""
@@ -76,15 +73,11 @@ def decode_crop(data: bytes, size: int) -> np.ndarray:
 
 
 def _frames(uri: str, indices: list[int], source_frame: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    limits = Limits()
-    with open_local(uri, limits.max_file_bytes) as path:
-        if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES:
-            image = read_image(path, limits)
-            yield from ((index, image) for index in indices)
-            return
-        wanted: dict[int, list[int]] = {}
-        for index in indices:
-            wanted.setdefault(int(source_frame[index]), []).append(index)
-        for frame, image in read_video(path, probe_video(path, limits), sorted(wanted), limits):
+    wanted: dict[int, list[int]] = {}
+    for index in indices:
+        wanted.setdefault(int(source_frame[index]), []).append(index)
+    frames = sorted(wanted)
+    with open_source(uri, Limits()) as source:
+        for frame, image in zip(frames, source.read(frames, set()), strict=True):
             if image is not None:
                 yield from ((index, image) for index in wanted[frame])

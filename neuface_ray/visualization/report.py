@@ -23,10 +23,9 @@ from neuface_ray.geometry.rays import HeadCamera, PinholeCamera, WeakCamera
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.sequence_meshes import SequenceMeshes, build_meshes
 from neuface_ray.media.config import Limits
-from neuface_ray.media.decode import probe_video, read_image, read_video
-from neuface_ray.media.source import open_local
+from neuface_ray.media.footage import open_source
 from neuface_ray.types import MeshSequence
-from neuface_ray.uri import content_hash, is_remote
+from neuface_ray.uri import is_remote
 from neuface_ray.visualization.contact_sheet import contact_sheet
 from neuface_ray.visualization.overlay import AnnotatedFrame, Caption, MeshStyle, Region, face_region, mesh_style, overlay_frame
 from neuface_ray.visualization.video import write_png, write_video
@@ -230,22 +229,16 @@ class ClipView:
         return [path], shown
 
     def _images(self, wanted: list[int]) -> Iterator[np.ndarray | None]:
-        uri, limits = self.clip.info["source_uris"][self.view], Limits()
-        hashes = self.clip.info["source_hashes"]
-        with open_local(uri, limits.max_file_bytes) as path:
-            if hashes and content_hash(path) != hashes[self.view]:
+        uri, hashes = self.clip.info["source_uris"][self.view], self.clip.info["source_hashes"]
+        with open_source(uri, Limits()) as source:
+            if hashes and source.content_hash() != hashes[self.view]:
                 raise DataError(f"{uri}: is not the file that was annotated any more", code="source_changed")
-            if wanted == [0]:
-                try:
-                    yield read_image(path, limits)
-                    return
-                except DataError as error:
-                    if error.code != "not_media":
-                        raise
-            readable = [frame for frame in wanted if frame >= 0]
-            images = read_video(path, probe_video(path, limits), readable, limits) if readable else iter(())
+            readable = sorted({frame for frame in wanted if frame >= 0})
+            images, last, image = source.read(readable, set()) if readable else iter(()), -1, None
             for frame in wanted:
-                yield next(images)[1] if frame >= 0 else None
+                if frame >= 0 and frame != last:
+                    last, image = frame, next(images)
+                yield image if frame >= 0 else None
 
 
 def _file_name(title: str) -> str:

@@ -79,8 +79,9 @@ def test_sampling(tmp_path: Path, clip: bytes) -> None:
 
 
 def test_folder(tmp_path: Path, clip: bytes) -> None:
-    for name in ("b/c.mp4", "a.mov", "a.jpg", "notes.txt", ".hidden.mp4", ".git/x.mp4", "z.JPG"):
+    for name in ("b/c.mp4", "a.mov", "a.jpg", ".hidden.mp4", ".git/x.mp4", "z.JPG"):
         put(tmp_path / name, clip)
+    put(tmp_path / "notes.txt", b"BMW, mp4 and other words")
     assert sequences(tmp_path) == {"a.jpg": ["front"], "a.mov": ["front"], "b/c": ["front"], "z": ["front"]}
     assert set(sequences(f"{tmp_path}/**/*.mp4")) == {"c"}
     assert list(sequences(f"{tmp_path}/*.jp*")) == ["a"]
