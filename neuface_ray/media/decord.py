@@ -33,8 +33,8 @@ import numpy as np
 
 from neuface_ray.errors import DataError
 from neuface_ray.extras import load_extra
-from neuface_ray.media.config import Limits
 from neuface_ray.media import decode
+from neuface_ray.media.config import Limits
 from neuface_ray.media.decode import VideoFacts
 
 REMEDY = "media.decoder=pyav reads it"
