@@ -24,7 +24,7 @@ from neuface_ray.dataset.parquet import TARGET_BYTES
 from neuface_ray.dataset.publish import publish
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import NeufaceError, UsageError
-from neuface_ray.media import check_detector, plan
+from neuface_ray.media import check_detector, make_plan
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.progress import AnnotationProgress
 from neuface_ray.pipeline.segment import AnnotationSession
@@ -33,6 +33,7 @@ from neuface_ray.pipeline.work import SegmentResult, WorkerContext, annotate_and
 from neuface_ray.pipeline.workers import Workers
 from neuface_ray.ray_session import ray_session
 from neuface_ray.types import Segment
+from neuface_ray.uri import redact_uri
 
 SEGMENTS_PER_GRAPH = 5000
 """Ray Data keeps a little state for each task of a graph, so a large plan is worked off in several graphs."""
@@ -49,11 +50,13 @@ def run(config: AnnotateConfig) -> AnnotationSummary:
     """
     session = AnnotationSession.load(replace(config, annotator=replace(config.annotator, device="cpu")))
     check_detector(config.media)
-    segments = plan(config.input, session.media)
+    found = make_plan(config.input, session.media)
+    segments = found.segments
     made_with, former = provenance(config, session, new_run_id()), config.former_row_settings()
     output = Output.open(config.output, made_with, config.on_change, former)
     todo = output.pending(segments, retry_quarantined=config.retry == "quarantined")
     summary = AnnotationSummary(output.provenance.run_id, output.path, len(segments), len(todo))
+    summary.left_out = {redact_uri(each.uri): each.reason for each in found.left_out}
     output.store.replace("run.json", summary.as_json())
     progress, context = AnnotationProgress(summary), WorkerContext(config, session.media, output)
     try:

@@ -37,6 +37,7 @@ class AnnotationSummary:
     Args:
         run_id: of this run. output: where the dataset lies. planned: segments of the input. todo: those not done before.
         done: segments with a result. missing: sources of planned segments that the dataset lacks at the end.
+        left_out: files of the input that are not taken, each with the reason.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class AnnotationSummary:
     quarantined: dict[str, SegmentResult] = field(default_factory=dict)
     quarantined_before: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
     fatal: SegmentResult | None = None
     failure: str | None = None
     interrupted: bool = False
@@ -151,7 +153,17 @@ class AnnotationSummary:
         hidden = len(self.quarantined) + len(self.quarantined_before) - sum(line.startswith("  ") for line in text)
         if hidden > 0:
             text.append(f"  and {hidden} more; see the table quarantine")
+        text += self._left_out()
         return "\n".join([*text, f"{'dataset':<12} {self.output}"])
+
+    def _left_out(self) -> list[str]:
+        """Lines about the files of the input that are not in the plan."""
+        if not self.left_out:
+            return []
+        shown = [f"  {source}: {reason}" for source, reason in list(self.left_out.items())[:LISTED_FAILURES]]
+        hidden = len(self.left_out) - len(shown)
+        more = [f"  and {hidden} more; see run.json"] if hidden else []
+        return [f"{'left out':<12} {len(self.left_out)} of the input's files", *shown, *more]
 
     def as_json(self) -> bytes:
         """The same for programs; ``exit_code`` is null while the run is under way."""
@@ -168,6 +180,7 @@ class AnnotationSummary:
             "face_frames": self.face_frames,
             "quarantined_before": self.quarantined_before,
             "unaccounted": self.missing,
+            "left_out": [{"source": source, "reason": reason} for source, reason in self.left_out.items()],
             "failure": self.failure,
             "interrupted": self.interrupted,
             "started": self.started,

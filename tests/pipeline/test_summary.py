@@ -60,6 +60,17 @@ def test_exit_codes(results, outcomes, code):
     assert summary.conclusion.startswith(f"exit {code}: ")
 
 
+def test_files_that_are_left_out_are_listed_with_their_reasons():
+    summary = AnnotationSummary("run", "out", 1, 1)
+    assert "left out" not in summary.table()
+    summary.left_out = {f"{k}.txt": "neither a video nor a picture" for k in range(25)}
+    assert "left out     25 of the input's files" in summary.table()
+    assert "  3.txt: neither a video nor a picture" in summary.table()
+    assert "and 5 more; see run.json" in summary.table()
+    left_out = json.loads(summary.as_json())["left_out"]
+    assert {each["source"]: each["reason"] for each in left_out} == summary.left_out
+
+
 def test_an_interrupted_run_says_so_whatever_else_happened():
     summary = summary_of(COMMITTED, QUARANTINED)
     summary.interrupted = True
