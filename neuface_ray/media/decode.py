@@ -183,8 +183,9 @@ def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
         notes = [f"video_stream={number} of {len(streams)} video streams"] if len(streams) > 1 else []
         plain = are_listed(found, decoder, indexed, name in JUMPING_FORMATS)
         fps = _header_fps(stream, found, notes)
-    pictures = listed(found) if plain else decoded(path, number, found, limits.max_pixels)
-    clock = mend(pictures.stamps, 1 / (fps * base), (JUMP_S if name in JUMPING_FORMATS else LONGEST_STEP_S) / base)
+    jump = (JUMP_S if name in JUMPING_FORMATS else LONGEST_STEP_S) / base
+    pictures = listed(found) if plain else decoded(path, number, found, limits.max_pixels, jump)
+    clock = mend(pictures.stamps, 1 / (fps * base), jump)
     written = clock.kept & pictures.as_written
     notes += [f"frames_before_key_frame={pictures.dropped}"] if pictures.dropped else []
     notes += [] if pictures.as_written else ["times_by_order"]

@@ -56,10 +56,16 @@ class Packets:
         """True if the stamps ascend in the order of coding."""
         return bool((np.diff(self.pts) > 0).all())
 
-    def whole_after_all(self) -> frozenset[int]:
-        """Numbers of the packets that count as damaged only because something else begins behind them: transport streams that
-        were joined miscount there, and the picture before the next key frame is blamed."""
-        return frozenset(k for k in range(len(self) - 1) if self.damaged[k] and self.key[k + 1] and not self.damaged[k + 1])
+    def whole_after_all(self, jump: float) -> frozenset[int]:
+        """Numbers of the packets that count as damaged only because something else begins behind them.
+
+        Where transport streams were joined their packets miscount, and one of the last two pictures before the join is blamed.
+        It is a join if a key frame follows one period later, or after a step of the clock back or by ``jump`` or more.
+        """
+        steps = np.diff(self.dts)
+        usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+        joins = {k + 1 for k, step in enumerate(steps) if self.key[k + 1] and not 1.5 * usual < step < jump}
+        return frozenset(k for k in range(len(self)) if self.damaged[k] and {k + 1, k + 2} & joins)
 
     def drop_damaged(self) -> None:
         """Takes packets that the file does not hold whole for not there."""

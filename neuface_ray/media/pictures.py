@@ -55,15 +55,18 @@ def listed(packets: Packets) -> Pictures:
     return Pictures(stamps.astype(np.int64), stamps, by_stamp=True)
 
 
-def decoded(path: str, stream: int, packets: Packets, max_pixels: int) -> Pictures:
+def decoded(path: str, stream: int, packets: Packets, max_pixels: int, jump: float) -> Pictures:
     """The pictures as the decoder gives them, from the beginning to the end; also those that it cannot read.
+
+    Args:
+        jump: a step of the clock, in units of the stream, that is none between pictures.
 
     Raises:
         DataError: ``corrupt`` if it can read none.
     """
     with open_container(path) as container:
         video = container.streams[stream]
-        given, fields = _decode_all(container, video, packets, max_pixels)
+        given, fields = _decode_all(container, video, packets, max_pixels, jump)
     first = next((place for place, (number, _) in enumerate(given) if number >= 0), None)
     if first is None:
         raise DataError(f"{path}: no frame can be decoded", code="corrupt")
@@ -93,15 +96,20 @@ def decoded_frames(
 ) -> Iterator[tuple[int, av.VideoFrame | None, bool]]:
     """Frames in presentation order from where the container stands: number of the packet, the frame, whether it is damaged.
 
-    A packet that the decoder refuses gives None. What is predicted from a damaged frame is damaged, up to a key frame.
+    A packet that the decoder refuses gives None. What is predicted from a damaged frame is damaged, up to a key frame, whether
+    the decoder says so or the container, which notices that packets are missing.
 
     Args:
         whole: numbers of packets that are not damaged although they count so.
     """
     decoder, damaged, last = open_decoder(stream, max_pixels), False, 0
+    spoilt: set[int] = set()
     for number, packet in itertools.chain(numbered(container, stream), [(-1, None)]):
         if packet is not None:
+            broken = (packet.is_corrupt and number not in whole) or (last in spoilt and not packet.is_keyframe)
             packet.opaque = last = number
+            if broken:
+                spoilt.add(number)
         if number == 0:
             damaged = not packet.is_keyframe and decoder.name not in WITHHOLDING
         try:
@@ -113,16 +121,16 @@ def decoded_frames(
             continue
         for frame in frames:
             source = last if frame.opaque is None else frame.opaque  # a decoder may forget it when it conceals errors
-            damaged = (frame.is_corrupt and source not in whole) or (damaged and not frame.key_frame)
+            damaged = (frame.is_corrupt and source not in whole) or source in spoilt or (damaged and not frame.key_frame)
             yield source, frame, damaged
 
 
 def _decode_all(
-    container: av.container.InputContainer, stream: av.VideoStream, packets: Packets, max_pixels: int
+    container: av.container.InputContainer, stream: av.VideoStream, packets: Packets, max_pixels: int, jump: float
 ) -> tuple[list[tuple[int, int]], bool]:
     """For each picture its number among those decoded (-1: unreadable), and its packet's; whether any has fields."""
     given, count, fields = [], 0, False
-    for packet, frame, damaged in decoded_frames(container, stream, max_pixels, packets.whole_after_all()):
+    for packet, frame, damaged in decoded_frames(container, stream, max_pixels, packets.whole_after_all(jump)):
         number, count = (-1, count) if frame is None else (count, count + 1)
         fields = fields or (frame is not None and frame.interlaced_frame)
         if packets.shown[packet]:

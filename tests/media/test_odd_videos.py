@@ -305,3 +305,16 @@ def test_unreadable_frames_on_the_way_keep_their_rows(tmp_path: Path) -> None:
     facts, shown, _ = read(path)
     assert shown == [*range(12), *[None] * 12, *range(24, 48)]
     assert facts.times_s[-1] == pytest.approx(47 / 25, abs=1e-3)
+
+
+def test_what_is_predicted_from_lost_packets_is_unreadable(tmp_path: Path) -> None:
+    path = write_ts(tmp_path / "whole.ts", numbered(48), options={"bf": "2", "g": "16", "sc_threshold": "0"})
+    whole = path.read_bytes()
+    packets = len(whole) // 188
+    path.write_bytes(whole[: 188 * (packets // 2)] + whole[188 * (packets * 6 // 10) :])
+    _, shown, _ = read(path)
+    assert shown[:16] == list(range(16))
+    assert shown[-16:] == list(range(32, 48))
+    seen = [number for number in shown if number is not None]
+    assert seen == sorted(set(seen))
+    assert None in shown
