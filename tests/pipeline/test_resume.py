@@ -102,5 +102,5 @@ def test_new_descriptors_hold_the_chosen_method_alone(tmp_path):
     fresh = read_descriptor(reopen(tmp_path / "fresh", "neuface").store)
     old = json.loads((OLD / "neuface.json").read_text())
     assert fresh["config"]["annotator"] == {key: old["config"]["annotator"][key] for key in ("name", "neuface")}
-    added = {"decoder": "pyav"}
+    added = {"decoder": "pyav", "stills": "separate", "stills_fps": 25.0}
     assert fresh["config"] | {"annotator": None} == old["config"] | {"annotator": None, "media": old["config"]["media"] | added}
