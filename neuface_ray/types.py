@@ -39,7 +39,7 @@ class Camera:
     """A calibrated pinhole camera (OpenCV convention).
 
     Args:
-        intrinsics: (3, 3) K in pixels of the undistorted original image, pixel centres at +0.5.
+        intrinsics: (3, 3) K in pixels of the undistorted image as shown (upright, square pixels), pixel centres at +0.5.
         world_to_camera: (4, 4) rigid transform, metres.
     """
 

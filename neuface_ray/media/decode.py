@@ -28,7 +28,7 @@ from neuface_ray.errors import DataError
 from neuface_ray.media.clock import Clock, mend
 from neuface_ray.media.config import Limits
 from neuface_ray.media.kinds import HEAD_BYTES, Kind, kind_of_content
-from neuface_ray.media.packets import Packets, read_packets
+from neuface_ray.media.packets import read_packets
 from neuface_ray.media.pictures import are_listed, decoded, decoded_frames, listed
 from neuface_ray.media.stills import animation_durations, open_pictures, read_animation, read_image
 from neuface_ray.media.streams import choose_stream, open_container, video_streams
@@ -38,6 +38,7 @@ __all__ = ["VideoFacts", "probe_video", "read_image", "read_video", "sampled_fra
 
 INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # elsewhere times after a seek are off by a frame at times
 JUMPING_FORMATS = ("mpegts", "mpeg", "rm", "nut")  # whose clock may begin anew, as FFmpeg sees it
+RAW_FORMATS = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "mjpeg", "obu", "vc1", "h263", "cavsvideo", "dirac")  # without stamps
 JUMP_S, LONGEST_STEP_S = 10.0, 3600.0  # a longer step is a jump of the clock: in those formats, in all others
 USUAL_FPS = 25.0
 SEEK_MARGIN = 32  # frames decoded before the first wanted one: leading pictures of an open group need their predecessors
@@ -57,7 +58,9 @@ class VideoFacts:
         width, height: of the picture with square pixels, before any rotation.
         seekable: decoding may begin at a key frame in the middle.
         stream: index of the video among the streams; start_offset_s: its first picture's time after the container's start.
-        notes: what is unusual, as codes; animation: the file is for Pillow.
+        notes: what is unusual: ``video_stream``, ``frames_before_key_frame``, ``times_mended``, ``times_by_order`` (its stamps
+            follow the order of coding), ``clock_joined``, ``no_clock``; with ``=`` and a number where there is one.
+        animation: the file is for Pillow.
     """
 
     times_s: np.ndarray
@@ -182,17 +185,18 @@ def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
             raise DataError(f"{path}: holds no video frames", code="no_frames")
         notes = [f"video_stream={number} of {len(streams)} video streams"] if len(streams) > 1 else []
         plain = are_listed(found, decoder, indexed, name in JUMPING_FORMATS)
-        fps = _header_fps(stream, found, notes)
+        fps = _header_fps(stream, name in RAW_FORMATS, notes)
     jump = (JUMP_S if name in JUMPING_FORMATS else LONGEST_STEP_S) / base
     pictures = listed(found) if plain else decoded(path, number, found, limits.max_pixels, jump)
     clock = mend(pictures.stamps, 1 / (fps * base), jump)
-    written = clock.kept & pictures.as_written
+    written = clock.kept & (pictures.as_written and name not in RAW_FORMATS)
     notes += [f"frames_before_key_frame={pictures.dropped}"] if pictures.dropped else []
     notes += [] if pictures.as_written else ["times_by_order"]
     mended = int((~clock.kept).sum()) if np.isfinite(pictures.stamps).any() else 0
     notes += [f"times_mended={mended}"] if mended else []
     notes += [f"clock_joined={clock.joins}"] if clock.joins else []
-    times_s, period_s = clock.times * base, clock.period * base
+    times_s = clock.times * base
+    period_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else clock.period * base
     tail = times_s[-1] + period_s * np.arange(1, lost + 1)
     return VideoFacts(
         times_s=np.concatenate([times_s, tail]),
@@ -210,13 +214,13 @@ def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
     )
 
 
-def _header_fps(stream: av.VideoStream, packets: Packets, notes: list[str]) -> float:
-    """The rate that counts where times do not tell; noted where there are none at all, as in a raw stream."""
-    if np.isfinite(packets.pts).any() or np.isfinite(packets.dts).any():
+def _header_fps(stream: av.VideoStream, raw: bool, notes: list[str]) -> float:
+    """The rate that counts where times do not tell; noted for a raw stream, which has none but what its header says."""
+    if not raw:
         return float(stream.average_rate or stream.guessed_rate or USUAL_FPS)
-    fps = float(stream.codec_context.framerate or USUAL_FPS)
-    notes.append(f"no_clock={fps:.6g} fps {'by the header' if stream.codec_context.framerate else 'assumed'}")
-    return fps
+    rate = stream.codec_context.framerate
+    notes.append(f"no_clock={float(rate or USUAL_FPS):.6g} fps {'by the header' if rate else 'assumed'}")
+    return float(rate or USUAL_FPS)
 
 
 def _start_offset(stamps: np.ndarray, clock: Clock, base: float, start_us: int | None) -> float:

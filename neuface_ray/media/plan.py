@@ -122,15 +122,15 @@ def _from_files(found: Found, options: MediaConfig) -> tuple[list[Recording], li
     uris = list(kinds)
     places = _places([path_of(uri) for uri in uris], found.root, options)
     strangers: list[LeftOut] = []
-    groups: dict[tuple[str, str, bool], list[tuple[str, str, str | None]]] = {}
+    groups: dict[tuple[str, str, bool, bool], list[tuple[str, str, str | None]]] = {}
     for uri, place in zip(uris, places, strict=True):
         if place is None:
             strangers.append(LeftOut(str(uri), f"does not fit media.layout={options.layout}"))
         else:
-            key = place.root, place.sequence, kinds[uri] is not Kind.VIDEO
+            key = place.root, place.sequence, kinds[uri] is not Kind.VIDEO, is_pattern(uri)
             groups.setdefault(key, []).append((_printable(place.view), uri, place.person))
     recordings, used = [], set()
-    for (_, sequence, is_image), group in groups.items():
+    for (_, sequence, is_image, is_numbered), group in groups.items():
         name = base = _printable(sequence)
         number = 2
         while name in used:
@@ -139,8 +139,9 @@ def _from_files(found: Found, options: MediaConfig) -> tuple[list[Recording], li
         members = sorted(group, key=lambda member: member[:2])
         views = tuple(View(view, uri) for view, uri, _ in members)
         several = any(kinds[uri] is Kind.PICTURES for _, uri, _ in members)
-        fps = options.stills_fps if all(is_pattern(uri) for _, uri, _ in members) else None
-        recordings.append(Recording(name, views, is_image and fps is None, person=group[0][2], stills_fps=fps, several=several))
+        fps = options.stills_fps if is_numbered else None
+        is_still = is_image and not is_numbered
+        recordings.append(Recording(name, views, is_still, person=group[0][2], stills_fps=fps, several=several))
     return recordings, strangers
 
 

@@ -67,7 +67,7 @@ def write_video(
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options={**settings, **(options or {})})
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         if times_s is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for number, image in enumerate(frames):

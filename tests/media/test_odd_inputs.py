@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -151,6 +152,30 @@ def test_stills_that_make_a_sequence(tmp_path: Path, detector: FaceDetector, kin
         assert source.content_hash() == clip.source_hash[0]
     part = plan(tmp_path, replace(options, fps=5))
     assert next(s for s in part if s.sequence_id == name).stop == 6
+
+
+def test_remote_files_are_told_by_content_and_numbered(tmp_path: Path) -> None:
+    bucket = fsspec.filesystem("memory")
+    for number in (1, 2, 10):
+        bucket.pipe(f"/shots/take/f_{number}.jpg", save(tmp_path / "a.jpg", portrait(64, turn_deg=number)).read_bytes())
+    bucket.pipe("/shots/b.jfif", (tmp_path / "a.jpg").read_bytes())
+    bucket.pipe("/shots/c.txt", b"words")
+    made = make_plan("memory://shots", MediaConfig(stills="sequence"))
+    assert {s.sequence_id: s.stop for s in made.segments} == {"b": 1, "take/f_%d": 3}
+    assert [each.reason for each in made.left_out] == ["neither a video nor a picture"]
+    take = next(s for s in made.segments if s.stop == 3)
+    with open_source(take.views[0].uri, Limits()) as source:
+        assert sum(image is not None for image in source.read(range(3), set())) == 3
+
+
+def test_numbered_stills_beside_others_in_a_folder_of_views(tmp_path: Path) -> None:
+    for name in ("front_1.png", "front_2.png", "side_1.png", "side_2.png", "mask.png"):
+        save(tmp_path / name, portrait(64))
+    segments = plan(tmp_path, MediaConfig(views="folder", stills="sequence"))
+    assert sorted((s.stop, s.is_image, [view.name for view in s.views]) for s in segments) == [
+        (1, True, ["mask"]),
+        (2, False, ["front_%d", "side_%d"]),
+    ]
 
 
 def test_natural_order_of_numbers(tmp_path: Path) -> None:

@@ -164,6 +164,15 @@ def test_a_raw_stream_takes_the_rate_of_its_header(tmp_path: Path, fps: Fraction
     assert np.isnan(facts.source_times_s).all()
 
 
+@pytest.mark.parametrize(("codec", "name", "told"), [("mjpeg", "a.mjpeg", "assumed"), ("mpeg2video", "a.m2v", "header")])
+def test_stamps_that_a_demuxer_invents_are_no_clock(tmp_path: Path, codec: str, name: str, told: str) -> None:
+    facts, shown, _ = read(write_video(tmp_path / name, numbered(20), codec=codec))
+    assert shown == list(range(20))
+    np.testing.assert_allclose(facts.times_s, np.arange(20) / 25, atol=1e-6)
+    assert told in note(facts, "no_clock")
+    assert np.isnan(facts.source_times_s).all()
+
+
 def test_the_video_among_several_streams(tmp_path: Path) -> None:
     small, large = numbered(30, 64, 48), numbered(20, 128, 96)
     cover = {"frames": numbered(1, 256, 192)}
