@@ -2,9 +2,9 @@
 
 Columns: ``uri`` (required); ``sequence`` (rows of one sequence are synchronised views; default: the file's name), ``view``,
 ``start`` and ``end`` (seconds from the start of the file as players show it), ``offset_s`` (seconds to add to this view's clock
-so that it is the other views'; may be negative), ``person``, ``licence``, ``intrinsics`` (9 numbers, row-major K in pixels of the
-picture as shown) and ``world_to_camera`` (16 numbers, row-major, metres, OpenCV axes). Other columns are ignored unless they look
-like a misspelt one of these. Relative URIs start at the root: ``manifest_root``, or the folder of the manifest.
+so that it is the other views'; may be negative), ``person``, ``licence``, ``intrinsics`` (9 numbers, row-major K in pixels of
+the picture as shown) and ``world_to_camera`` (16 numbers, row-major, metres, OpenCV axes). Other columns are ignored unless
+they look like a misspelt one of these. Relative URIs start at the root: ``manifest_root``, or the folder of the manifest.
 """
 
 from __future__ import annotations
