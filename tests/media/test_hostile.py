@@ -1,4 +1,4 @@
-"""Two hundred mutated files: every one is processed or refused with its own reason, and the good one beside it is kept."""
+"""Three hundred mutated files: every one is processed or refused with its own reason, and the good one beside it is kept."""
 
 import os
 import time
@@ -16,7 +16,7 @@ from neuface_ray.media.detect import FaceDetector
 from tests.media.files import portrait, talking, write_audio, write_video
 
 CODES = {"not_found", "not_media", "truncated", "corrupt", "no_video_stream", "no_frames", "too_large", "empty", "not_a_file"}
-CODES |= {"empty_range", "size_change", "permission", "unreachable"}
+CODES |= {"empty_range", "permission", "unreachable"}
 SECONDS_PER_FILE = 20
 
 
@@ -32,6 +32,13 @@ def seeds(root: Path) -> dict[str, bytes]:
     Image.fromarray(portrait(128)).save(root / "h.png")
     Image.fromarray(portrait(128)).save(root / "i.webp")
     Image.fromarray(portrait(128)).save(root / "j.tif")
+    pages = [Image.fromarray(image) for image in frames]
+    pages[0].save(root / "k.heic")
+    pages[0].save(root / "l.webp", save_all=True, append_images=pages[1:], duration=40)
+    pages[0].save(root / "m.png", save_all=True, append_images=pages[1:], duration=40)
+    pages[0].save(root / "n.tif", save_all=True, append_images=pages[1:])
+    write_video(root / "o.ts", frames, options={"g": "3"})
+    write_video(root / "p.h264", frames, options={"g": "3"})
     return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
 
 
@@ -76,10 +83,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_two_hundred_bad_files_and_a_good_one(folder: Path, detector: FaceDetector) -> None:
+def test_three_hundred_bad_files_and_a_good_one(folder: Path, detector: FaceDetector) -> None:
     options = MediaConfig(limits=Limits(max_pixels=4_000_000, max_file_bytes=50_000_000))
     segments = plan(folder, options)
-    assert len(segments) >= 200
+    assert len(segments) >= 300
     assert len({segment.segment_id for segment in segments}) == len(segments)
     outcomes: Counter[str] = Counter()
     for segment in segments:
