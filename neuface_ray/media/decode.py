@@ -7,7 +7,7 @@ What is trusted: presentation times of the packets, read by demuxing the whole f
 They give the true number of frames and the rate, also for variable frame rates and edit lists. Frames are found by their
 time, so every frame number means the same picture wherever decoding begins. Where the times contradict each other or the
 decoder (see ``Packets.in_order``), the whole file is decoded once to see which pictures it shows, in which order; they are
-then found by counting from its beginning, and `neuface_ray.media.clock` mends their times.
+then found by counting from its beginning, and `neuface_ray.media.timeline` mends their times.
 
 A frame that the decoder reports as damaged, and all that are predicted from it up to the next key frame, count as unreadable.
 One full frame is held at a time.
@@ -25,13 +25,13 @@ import av
 import numpy as np
 
 from neuface_ray.errors import DataError
-from neuface_ray.media.clock import Clock, mend
 from neuface_ray.media.config import Limits
 from neuface_ray.media.kinds import HEAD_BYTES, Kind, kind_of_content
 from neuface_ray.media.packets import read_packets
 from neuface_ray.media.pictures import are_listed, decoded, decoded_frames, listed
 from neuface_ray.media.stills import animation_durations, open_pictures, read_animation, read_image
 from neuface_ray.media.streams import choose_stream, open_container, video_streams
+from neuface_ray.media.timeline import Timeline, mend
 from neuface_ray.media.upright import Upright, deinterlaced, square_pixels
 
 __all__ = ["VideoFacts", "probe_video", "read_image", "read_video", "sampled_frames"]
@@ -188,15 +188,15 @@ def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
         fps = _header_fps(stream, name in RAW_FORMATS, notes)
     jump = (JUMP_S if name in JUMPING_FORMATS else LONGEST_STEP_S) / base
     pictures = listed(found) if plain else decoded(path, number, found, limits.max_pixels, jump)
-    clock = mend(pictures.stamps, 1 / (fps * base), jump)
-    written = clock.kept & (pictures.as_written and name not in RAW_FORMATS)
+    timeline = mend(pictures.stamps, 1 / (fps * base), jump)
+    written = timeline.kept & (pictures.as_written and name not in RAW_FORMATS)
     notes += [f"frames_before_key_frame={pictures.dropped}"] if pictures.dropped else []
     notes += [] if pictures.as_written else ["times_by_order"]
-    mended = int((~clock.kept).sum()) if np.isfinite(pictures.stamps).any() else 0
+    mended = int((~timeline.kept).sum()) if np.isfinite(pictures.stamps).any() else 0
     notes += [f"times_mended={mended}"] if mended else []
-    notes += [f"clock_joined={clock.joins}"] if clock.joins else []
-    times_s = clock.times * base
-    period_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else clock.period * base
+    notes += [f"clock_joined={timeline.joins}"] if timeline.joins else []
+    times_s = timeline.times * base
+    period_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else timeline.period * base
     tail = times_s[-1] + period_s * np.arange(1, lost + 1)
     return VideoFacts(
         times_s=np.concatenate([times_s, tail]),
@@ -209,7 +209,7 @@ def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
         height=height,
         seekable=indexed and pictures.by_stamp,
         stream=number,
-        start_offset_s=_start_offset(pictures.stamps, clock, base, start),
+        start_offset_s=_start_offset(pictures.stamps, timeline, base, start),
         notes=tuple(notes),
     )
 
@@ -223,12 +223,12 @@ def _header_fps(stream: av.VideoStream, raw: bool, notes: list[str]) -> float:
     return float(rate or USUAL_FPS)
 
 
-def _start_offset(stamps: np.ndarray, clock: Clock, base: float, start_us: int | None) -> float:
+def _start_offset(stamps: np.ndarray, timeline: Timeline, base: float, start_us: int | None) -> float:
     """Seconds from the container's start, as players count, to the first picture."""
-    if start_us is None or not clock.kept.any():
+    if start_us is None or not timeline.kept.any():
         return 0.0
-    known = int(clock.kept.argmax())
-    first_s = float((stamps[known] - clock.times[known]) * base)
+    known = int(timeline.kept.argmax())
+    first_s = float((stamps[known] - timeline.times[known]) * base)
     return max(0.0, first_s - max(0.0, start_us / av.time_base))
 
 

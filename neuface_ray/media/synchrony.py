@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuface_ray.media.clock import nearest
 from neuface_ray.media.decode import VideoFacts, sampled_frames
+from neuface_ray.media.timeline import nearest
 
 SAME_RATE = 1e-4
 RESOLUTION_S = 1e-3  # of the times of Matroska
@@ -33,9 +33,9 @@ class Schedule:
 
     def range_of(self, start_s: float | None, end_s: float | None) -> tuple[int, int]:
         """The instants from ``start_s`` to before ``end_s`` on the shared clock, as a half-open range."""
-        clock = self.times_s + self.start_s
-        last = len(clock) if end_s is None else int(np.searchsorted(clock, end_s - 1e-6))
-        return int(np.searchsorted(clock, (start_s or 0.0) - 1e-6)), last
+        shared_s = self.times_s + self.start_s
+        last = len(shared_s) if end_s is None else int(np.searchsorted(shared_s, end_s - 1e-6))
+        return int(np.searchsorted(shared_s, (start_s or 0.0) - 1e-6)), last
 
     def unpaired(self, first: int, last: int) -> bool:
         """True if a view has no frame for more than half of the instants."""

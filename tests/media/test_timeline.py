@@ -3,14 +3,14 @@ import itertools
 import numpy as np
 import pytest
 
-from neuface_ray.media import clock
+from neuface_ray.media import timeline
 
 NAN = float("nan")
 
 
 def mended(*stamps: float, longest: float = 10.0, period: float = 1.0) -> tuple[list[float], list[int], int]:
     """Times, the places that were mended, and the number of joins."""
-    made = clock.mend(np.array(stamps, float), period, longest)
+    made = timeline.mend(np.array(stamps, float), period, longest)
     assert (np.diff(made.times) > 0).all()
     assert made.times[0] == 0
     return made.times.tolist(), np.flatnonzero(~made.kept).tolist(), made.joins
@@ -67,4 +67,4 @@ def test_nearest_is_the_naive_search() -> None:
         times, instants = np.sort(rng.uniform(0, 20, count)), np.sort(rng.uniform(-3, 23, 50))
         distance = np.abs(instants[:, None] - times)
         expected = np.where(distance.min(1) <= reach, distance.argmin(1), -1)
-        assert clock.nearest(instants, times, reach).tolist() == expected.tolist()
+        assert timeline.nearest(instants, times, reach).tolist() == expected.tolist()

@@ -14,7 +14,7 @@ LOOKAHEAD = 3
 
 
 @dataclass(frozen=True)
-class Clock:
+class Timeline:
     """Times of N pictures after the first one's, in the unit of the stamps.
 
     Args:
@@ -29,7 +29,7 @@ class Clock:
     joins: int
 
 
-def mend(stamps: np.ndarray, period: float, longest_step: float) -> Clock:
+def mend(stamps: np.ndarray, period: float, longest_step: float) -> Timeline:
     """A clock that only ascends, from stamps (N,) as they were written.
 
     Stamps that do not fit between their neighbours, or repeat the one before, are replaced by interpolation; all others keep
@@ -43,16 +43,16 @@ def mend(stamps: np.ndarray, period: float, longest_step: float) -> Clock:
     usual = steps[(steps > 0) & (steps <= longest_step)]
     period = float(np.median(usual)) if len(usual) else period
     if len(usual) == len(stamps) - 1:
-        return Clock(stamps - stamps[0], np.ones(len(stamps), bool), period, 0)
+        return Timeline(stamps - stamps[0], np.ones(len(stamps), bool), period, 0)
     good, begins = trusted(stamps, period, longest_step)
     places = np.flatnonzero(good)
     if len(places) == 0:
-        return Clock(np.arange(len(stamps)) * period, good, period, 0)
+        return Timeline(np.arange(len(stamps)) * period, good, period, 0)
     times = np.concatenate([[0.0], np.diff(stamps[places])])
     joined = begins[places]
     times[joined] = period * np.diff(places, prepend=0)[joined]
     times = spread(np.cumsum(times), places, len(stamps), period)
-    return Clock(times - times[0], good, period, int(begins.sum()))
+    return Timeline(times - times[0], good, period, int(begins.sum()))
 
 
 def trusted(stamps: np.ndarray, period: float, longest_step: float) -> tuple[np.ndarray, np.ndarray]:
