@@ -246,8 +246,8 @@ def _decode(
             container.seek(int(facts.keys[min(first, there - 1)]), stream=stream, backward=True)
 
         def wanted() -> Iterator[tuple[tuple[int, bool, Fraction | None], av.VideoFrame]]:
-            given = (each for each in decoded_frames(container, stream, limits.max_pixels) if each[1] is not None)
-            for count, (_, frame, damaged) in enumerate(given):
+            frames = (each for each in decoded_frames(container, stream, limits.max_pixels) if each[1] is not None)
+            for count, (_, frame, damaged) in enumerate(frames):
                 index = number.get(frame.pts if facts.by_stamp else count)
                 if index is not None:
                     damaged = damaged and facts.by_stamp  # else those that are have no number

@@ -59,7 +59,7 @@ def list_local(input: str, options: MediaConfig) -> Found:
     else:
         raise UsageError(f"input={input}: does not exist")
     _check_count(len(files), input, options)
-    return _told_apart(input, os.path.abspath(root), [local_uri(file) for file in sorted(files)], left_out, none)
+    return _classify(input, os.path.abspath(root), [local_uri(file) for file in sorted(files)], left_out, none)
 
 
 def list_remote(input: str, options: MediaConfig) -> Found:
@@ -80,9 +80,9 @@ def list_remote(input: str, options: MediaConfig) -> Found:
         raise UsageError(f"input={shown!s}: cannot be listed ({type(error).__name__})") from None
     _check_count(len(found), str(shown), options)
     uris = [SourceUri(uri) for uri in sorted(found)]
-    made = _told_apart(str(shown), "", uris, [], "holds no video or image")
-    root = os.path.commonpath([os.path.dirname(path_of(uri)) for uri in made.kinds])
-    return Found(root, made.kinds, made.left_out)
+    found_files = _classify(str(shown), "", uris, [], "holds no video or image")
+    root = os.path.commonpath([os.path.dirname(path_of(uri)) for uri in found_files.kinds])
+    return Found(root, found_files.kinds, found_files.left_out)
 
 
 def manifest_kind(uri: str) -> Kind:
@@ -103,7 +103,7 @@ def has_usual_name(name: str) -> bool:
     return _suffix(name) in (VIDEO_SUFFIXES | IMAGE_SUFFIXES) - LATER_SUFFIXES
 
 
-def _told_apart(input: str, root: str, uris: Sequence[str], left_out: list[LeftOut], none: str) -> Found:
+def _classify(input: str, root: str, uris: Sequence[str], left_out: list[LeftOut], none: str) -> Found:
     with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
         found = dict(zip(uris, pool.map(_kind_or_reason, uris), strict=True))
     left_out += [LeftOut(str(uri), reason) for uri, reason in found.items() if not isinstance(reason, Kind)]

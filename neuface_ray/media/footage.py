@@ -79,8 +79,8 @@ def pattern_of(uri: str) -> str | None:
     if found is None:
         return None
     before, after = (found[part].replace("%", "%%") for part in ("before", "after"))
-    made = f"{folder}{slash}{before}%d{after}{suffix.replace('%', '%%')}"
-    return SourceUri(made) if is_remote(uri) else made
+    pattern = f"{folder}{slash}{before}%d{after}{suffix.replace('%', '%%')}"
+    return SourceUri(pattern) if is_remote(uri) else pattern
 
 
 def is_pattern(uri: str) -> bool:

@@ -115,22 +115,22 @@ def schedule_of(segment: Segment, views: Sequence[Footage]) -> Schedule:
     if segment.is_image:
         last = min(each.n_frames for each in facts)
         pages = np.arange(last)
-        made = Schedule(np.tile(pages[:, None], (1, len(facts))), pages * 0.0, 0, 0.0, STILL_FPS)
+        pairing = Schedule(np.tile(pages[:, None], (1, len(facts))), pages * 0.0, 0, 0.0, STILL_FPS)
     else:
-        made = schedule(facts, offsets, segment.stride, segment.fps)
-    source, last = segment.views[0].uri, len(made.frames)
-    if len(views) > 1 and (segment.stop <= segment.start or made.unpaired(0, last)):
-        told = rates_and_offsets([view.name for view in segment.views], facts, offsets)
-        if made.unpaired(0, last):
+        pairing = schedule(facts, offsets, segment.stride, segment.fps)
+    source, last = segment.views[0].uri, len(pairing.frames)
+    if len(views) > 1 and (segment.stop <= segment.start or pairing.unpaired(0, last)):
+        description = rates_and_offsets([view.name for view in segment.views], facts, offsets)
+        if pairing.unpaired(0, last):
             raise DataError(
-                f"{source}: fewer than half of the instants have a frame in each view ({told})", code="not_synchronised"
+                f"{source}: fewer than half of the instants have a frame in each view ({description})", code="not_synchronised"
             )
-        raise DataError(f"{source}: nothing to pair in the planned range ({told})", code="empty_range")
+        raise DataError(f"{source}: nothing to pair in the planned range ({description})", code="empty_range")
     if segment.stop <= segment.start:
         raise DataError(f"{source}: nothing to read in the planned range; the video has {last} frames", code="empty_range")
     if segment.context_start >= last:
         raise DataError(f"{source}: ends before frame {segment.context_start}, at {last}", code="empty_range")
-    return made
+    return pairing
 
 
 def _expect(segment: Segment, plan: Schedule, number: int, view: Footage) -> Observation:

@@ -56,7 +56,7 @@ class Packets:
         """True if the stamps ascend in the order of coding."""
         return bool((np.diff(self.pts) > 0).all())
 
-    def whole_after_all(self, jump: float) -> frozenset[int]:
+    def undamaged_at_joins(self, jump: float) -> frozenset[int]:
         """Numbers of the packets that count as damaged only because something else begins behind them.
 
         Where transport streams were joined their packets miscount, and one of the last two pictures before the join is blamed.
@@ -127,8 +127,8 @@ def _first_decoded(decoder: av.VideoCodecContext, packet: av.Packet, number: int
         frames = decoder.decode(packet)
     except (av.error.FFmpegError, OSError, ValueError):
         return None
-    whole = (frame for frame in frames if not frame.is_corrupt and (frame.key_frame or decoder.name in WITHHOLDING))
-    return next((frame.opaque for frame in whole), None)
+    undamaged = (frame for frame in frames if not frame.is_corrupt and (frame.key_frame or decoder.name in WITHHOLDING))
+    return next((frame.opaque for frame in undamaged), None)
 
 
 def shows_picture(packet: av.Packet, codec: str) -> bool:

@@ -66,22 +66,22 @@ def decoded(path: str, stream: int, packets: Packets, max_pixels: int, jump: flo
     """
     with open_container(path) as container:
         video = container.streams[stream]
-        given, fields = _decode_all(container, video, packets, max_pixels, jump)
-    first = next((place for place, (number, _) in enumerate(given) if number >= 0), None)
+        entries, fields = _decode_all(container, video, packets, max_pixels, jump)
+    first = next((place for place, (number, _) in enumerate(entries) if number >= 0), None)
     if first is None:
         raise DataError(f"{path}: no frame can be decoded", code="corrupt")
     pts, shown = np.array(packets.pts), np.array(packets.shown, bool)
-    begin = given[first][1]
-    given = given[first:]
+    begin = entries[first][1]
+    entries = entries[first:]
     before = (np.arange(len(pts)) < begin) | (pts < pts[begin])
     missing = shown.copy()
-    missing[[packet for _, packet in given]] = False
-    own = pts[[packet for number, packet in given if number >= 0]]
-    ordered = bool(np.isfinite(own).all() and (np.diff(own) > 0).all())
+    missing[[packet for _, packet in entries]] = False
+    shown_pts = pts[[packet for number, packet in entries if number >= 0]]
+    ordered = bool(np.isfinite(shown_pts).all() and (np.diff(shown_pts) > 0).all())
     by_coding = not ordered and packets.ascending()
     if ordered and not fields:
-        given += [(-1, int(packet)) for packet in np.flatnonzero(missing & ~before & np.isfinite(pts))]
-    numbers, places = (np.array(column) for column in zip(*given, strict=True))
+        entries += [(-1, int(packet)) for packet in np.flatnonzero(missing & ~before & np.isfinite(pts))]
+    numbers, places = (np.array(column) for column in zip(*entries, strict=True))
     stamps = np.sort((np.array(packets.dts) if np.isfinite(packets.dts).all() else pts)[places]) if by_coding else pts[places]
     if ordered and np.isfinite(stamps).all():
         order = np.argsort(stamps, kind="stable")
@@ -92,7 +92,7 @@ def decoded(path: str, stream: int, packets: Packets, max_pixels: int, jump: flo
 
 
 def decoded_frames(
-    container: av.container.InputContainer, stream: av.VideoStream, max_pixels: int, whole: frozenset[int] = frozenset()
+    container: av.container.InputContainer, stream: av.VideoStream, max_pixels: int, undamaged: frozenset[int] = frozenset()
 ) -> Iterator[tuple[int, av.VideoFrame | None, bool]]:
     """Frames in presentation order from where the container stands: number of the packet, the frame, whether it is damaged.
 
@@ -100,13 +100,13 @@ def decoded_frames(
     the decoder says so or the container, which notices that packets are missing.
 
     Args:
-        whole: numbers of packets that are not damaged although they count so.
+        undamaged: numbers of packets that are not damaged although they count so.
     """
     decoder, damaged, last = open_decoder(stream, max_pixels), False, 0
     spoilt: set[int] = set()
     for number, packet in itertools.chain(numbered(container, stream), [(-1, None)]):
         if packet is not None:
-            broken = (packet.is_corrupt and number not in whole) or (last in spoilt and not packet.is_keyframe)
+            broken = (packet.is_corrupt and number not in undamaged) or (last in spoilt and not packet.is_keyframe)
             packet.opaque = last = number
             if broken:
                 spoilt.add(number)
@@ -121,7 +121,7 @@ def decoded_frames(
             continue
         for frame in frames:
             source = last if frame.opaque is None else frame.opaque  # a decoder may forget it when it conceals errors
-            damaged = (frame.is_corrupt and source not in whole) or source in spoilt or (damaged and not frame.key_frame)
+            damaged = (frame.is_corrupt and source not in undamaged) or source in spoilt or (damaged and not frame.key_frame)
             yield source, frame, damaged
 
 
@@ -129,10 +129,10 @@ def _decode_all(
     container: av.container.InputContainer, stream: av.VideoStream, packets: Packets, max_pixels: int, jump: float
 ) -> tuple[list[tuple[int, int]], bool]:
     """For each picture its number among those decoded (-1: unreadable), and its packet's; whether any has fields."""
-    given, count, fields = [], 0, False
-    for packet, frame, damaged in decoded_frames(container, stream, max_pixels, packets.whole_after_all(jump)):
+    entries, count, fields = [], 0, False
+    for packet, frame, damaged in decoded_frames(container, stream, max_pixels, packets.undamaged_at_joins(jump)):
         number, count = (-1, count) if frame is None else (count, count + 1)
         fields = fields or (frame is not None and frame.interlaced_frame)
         if packets.shown[packet]:
-            given.append((-1 if damaged else number, packet))
-    return given, fields
+            entries.append((-1 if damaged else number, packet))
+    return entries, fields

@@ -274,9 +274,9 @@ def _ranges(recording: Recording, options: MediaConfig) -> list[tuple[int, int, 
                 facts.append(footage.facts)
         except DataError:
             return [(0, 0, 0, 0)]
-    made = schedule(facts, [view.offset_s for view in recording.views], options.stride, options.fps)
-    first, last = made.range_of(recording.start, recording.end)
-    if last <= first or made.unpaired(first, last):
+    pairing = schedule(facts, [view.offset_s for view in recording.views], options.stride, options.fps)
+    first, last = pairing.range_of(recording.start, recording.end)
+    if last <= first or pairing.unpaired(first, last):
         return [(0, 0, 0, 0)]
     return split_range(first, last, options.max_frames, options.overlap)
 

@@ -54,9 +54,9 @@ def schedule(views: Sequence[VideoFacts], offsets_s: Sequence[float], stride: in
     periods = [view.times_s[-1] / (view.n_frames - 1) if view.n_frames > 1 else 1 / view.fps for view in views]
     slow = [k for k, period in enumerate(periods) if period >= max(periods) * (1 - SAME_RATE)]
     reference = max(slow, key=lambda k: (views[k].n_frames, -k))
-    own = views[reference]
-    sampled = sampled_frames(own, stride, fps)
-    times_s, start_s = own.times_s[sampled], own.start_offset_s + offsets_s[reference]
+    slowest = views[reference]
+    sampled = sampled_frames(slowest, stride, fps)
+    times_s, start_s = slowest.times_s[sampled], slowest.start_offset_s + offsets_s[reference]
     columns = [
         sampled
         if k == reference
@@ -64,7 +64,7 @@ def schedule(views: Sequence[VideoFacts], offsets_s: Sequence[float], stride: in
         for k, (view, offset_s) in enumerate(zip(views, offsets_s, strict=True))
     ]
     steps = np.diff(times_s)
-    rate = round(1 / float(np.median(steps)), 6) if len(steps) else own.fps
+    rate = round(1 / float(np.median(steps)), 6) if len(steps) else slowest.fps
     return Schedule(np.stack(columns, 1).astype(np.int64), times_s, reference, start_s, rate)
 
 

@@ -106,9 +106,9 @@ def _whole_frames(frame: av.VideoFrame) -> av.filter.Graph:
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format.name, time_base=TICK)
-    whole, sink = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"), graph.add("buffersink")
-    source.link_to(whole)
-    whole.link_to(sink)
+    deinterlacer, sink = graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"), graph.add("buffersink")
+    source.link_to(deinterlacer)
+    deinterlacer.link_to(sink)
     graph.configure()
     return graph
 
