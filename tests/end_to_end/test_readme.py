@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from neuface_ray.config import load
+from neuface_ray.config_files import find_config
 from neuface_ray.pipeline.config import AnnotateConfig
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,11 @@ def test_readme_has_recipes():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:jobs|configs|cluster)/[\w/.-]+\.\w+", README))))
 def test_named_files_exist(path):
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize(("command", "name"), sorted(set(re.findall(r"neuface (\w+) --config (\w+)", README))))
+def test_named_configurations_are_packaged(command, name):
+    assert find_config(name, command).is_file()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/annotate").glob("*.yaml")), ids=lambda file: file.stem)
