@@ -19,9 +19,9 @@ import torch
 
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.renderer import Stage
 
 _WARM = 100
 

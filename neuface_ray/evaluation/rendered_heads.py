@@ -18,12 +18,12 @@ from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.detect import FaceDetector
-from neuface_ray.synthesis import photo
-from neuface_ray.synthesis.draw import Picture, Stage, soften_edges
+from neuface_ray.synthesis import camera_effects
 from neuface_ray.synthesis.faces import FaceOptions, heads_numbers, landmarks_of, make_person, portrait, posed
 from neuface_ray.synthesis.light import sample_lighting
 from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
+from neuface_ray.synthesis.renderer import Picture, Stage, soften_edges
 from neuface_ray.types import POSE_SIZE, Camera, FaceClip, Segment, View
 
 _GRID = (
@@ -70,7 +70,7 @@ class SyntheticSubject:
         self.person = make_person(stage, options, seed, number)
         rng = np.random.default_rng(self.key)
         self.light = sample_lighting(rng, options.hdr)
-        self.wall = photo.background(rng, options.size, options.backgrounds)
+        self.wall = camera_effects.background(rng, options.size, options.backgrounds)
         self.motion = sample_motion(rng, options.motion, duration_s)
         neutral, colour = self.person.neutral, np.tile(self.person.look.skin, (len(self.person.neutral), 1))
         landmarks = 1000 * landmarks_of(stage.head, neutral)
@@ -94,7 +94,7 @@ class SyntheticSubject:
         soft = soften_edges(drawn)
         full = soft.cover * soft.colour + (1 - soft.cover) * self.wall
         noise = np.random.default_rng([*self.key, *(round(1000 * (value + 360)) for value in moment)])
-        return photo.sensor(np.random.default_rng([*self.key, 1]), full, self.options.size, noise)
+        return camera_effects.sensor(np.random.default_rng([*self.key, 1]), full, self.options.size, noise)
 
 
 def evaluation_faces(size: int, shape_sd: float, expressions: float, materials: Materials) -> FaceOptions:

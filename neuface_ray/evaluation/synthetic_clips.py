@@ -22,9 +22,9 @@ from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
 from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.media.crop import blur, crop_to_image, cut, landmark_box, to_crop
 from neuface_ray.media.detect import FaceDetector
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.materials import Materials
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
 from neuface_ray.types import FaceClip, MeshSequence
 

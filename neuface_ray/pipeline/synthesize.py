@@ -32,11 +32,11 @@ from neuface_ray.metrics.quality_gate import GateConfig, apply_gate
 from neuface_ray.pipeline.summary import new_run_id
 from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.synthesis.detections import detect_faces
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.synthesis.options import SynthesisOptions
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
 from neuface_ray.synthesis.shards import SHARD_SIZE, has_detections, is_there, shard_path, write_shard
 from neuface_ray.types import FaceClip, MeshSequence

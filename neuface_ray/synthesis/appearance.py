@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from neuface_ray.errors import DataError
-from neuface_ray.synthesis.chart import Chart, look_up
 from neuface_ray.synthesis.materials import material_files
+from neuface_ray.synthesis.uv_atlas import Chart, look_up
 
 SKIN_TONES = np.array(
     [[246, 214, 198], [236, 196, 172], [222, 177, 146], [198, 149, 117], [165, 113, 82], [121, 79, 57], [84, 55, 44]]

@@ -15,14 +15,14 @@ from neuface_ray.geometry.rays import PinholeCamera, crop_to_pixels
 from neuface_ray.geometry.render import smooth_normals
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.media.crop import crop_to_image, landmark_box
-from neuface_ray.synthesis import photo
+from neuface_ray.synthesis import camera_effects
 from neuface_ray.synthesis.appearance import Look, displayed, plain, sample_look, sculpted
-from neuface_ray.synthesis.draw import Picture, Stage, draw, soften_edges
 from neuface_ray.synthesis.hair import Shell, Style, beard_shell, clothes, glasses_shells, hair_shell, sample_style
 from neuface_ray.synthesis.light import Lighting, sample_lighting
 from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
 from neuface_ray.synthesis.population import canonical_identity
+from neuface_ray.synthesis.renderer import Picture, Stage, draw, soften_edges
 from neuface_ray.types import ARKIT_NAMES
 
 SCHEME = "mediapipe478"
@@ -227,14 +227,14 @@ def photograph(rng: np.random.Generator, picture: Picture, look: Look, options: 
     """The finished uint8 image [S, S, 3], and the cover [R, R] of what is before the face."""
     size = picture.depth.shape[0]
     hidden = np.zeros((size, size), np.float32)
-    behind = photo.background(rng, size, options.backgrounds)
+    behind = camera_effects.background(rng, size, options.backgrounds)
     soft = soften_edges(picture)
     full = soft.cover * soft.colour + (1 - soft.cover) * behind
     if rng.random() < options.occluded:
-        thing, cover = photo.occluder(rng, size, displayed(look.skin))
+        thing, cover = camera_effects.occluder(rng, size, displayed(look.skin))
         full = cover * thing + (1 - cover) * full
         hidden = cover[..., 0]
-    return photo.sensor(rng, full, options.size), hidden
+    return camera_effects.sensor(rng, full, options.size), hidden
 
 
 def seen(picture: Picture, hidden: np.ndarray, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from neuface_ray.geometry.rays import RayCaster
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.synthesis.appearance import Look, linear
-from neuface_ray.synthesis.chart import Chart
+from neuface_ray.synthesis.uv_atlas import Chart
 
 N_AZIMUTH, N_CAP, N_CURTAIN, N_ELEVATION = 64, 14, 8, 36
 CENTRE = np.array([0.0, 0.03, 0.005])

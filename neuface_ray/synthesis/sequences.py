@@ -13,8 +13,7 @@ from neuface_ray.geometry.cameras import nearest_weak_camera, view_rotation, wor
 from neuface_ray.geometry.rays import PinholeCamera, crop_to_pixels
 from neuface_ray.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from neuface_ray.media.crop import crop_to_image, landmark_box, to_crop
-from neuface_ray.synthesis import photo
-from neuface_ray.synthesis.draw import Stage, soften_edges
+from neuface_ray.synthesis import camera_effects
 from neuface_ray.synthesis.faces import (
     SCHEME,
     FaceOptions,
@@ -29,6 +28,7 @@ from neuface_ray.synthesis.faces import (
 )
 from neuface_ray.synthesis.light import Lighting, sample_lighting, turned_lighting
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
+from neuface_ray.synthesis.renderer import Stage, soften_edges
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Segment, View
 
 _SEQUENCE = 3
@@ -121,7 +121,7 @@ def _film(
     extrinsics = torch.from_numpy(view.camera.world_to_camera)
     turn = view_rotation(extrinsics)
     light = turned_lighting(light, turn.numpy())
-    behind = photo.background(rng, _IMAGE_SIZE // 2, options.face.backgrounds)
+    behind = camera_effects.background(rng, _IMAGE_SIZE // 2, options.face.backgrounds)
     root = torch.from_numpy(person.joints[0])
     middle = torch.from_numpy(person.neutral.mean(0) * [0, 1, 1])
     frames = []
@@ -145,9 +145,9 @@ def _film(
         crop = to_crop(pixels, to_image)
         frames.append(
             {
-                "crops": photo.sensor(np.random.default_rng([_SEQUENCE, *seed[:2]]), full, options.face.size, noise).transpose(
-                    2, 0, 1
-                ),
+                "crops": camera_effects.sensor(
+                    np.random.default_rng([_SEQUENCE, *seed[:2]]), full, options.face.size, noise
+                ).transpose(2, 0, 1),
                 "landmarks": crop,
                 "visible": seen(picture, np.zeros((side, side)), camera.project(landmarks), camera.depth(landmarks)),
                 "crop_to_image": to_image,

@@ -23,9 +23,9 @@ import torch
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.synthesis.detections import detect_faces
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.renderer import Stage
 
 FIELDS = ("image", "shape", "expression", "pose", "camera", "landmarks", "visible", "intrinsics", "translation")
 SHARD_SIZE = 512

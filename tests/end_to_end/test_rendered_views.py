@@ -12,9 +12,9 @@ from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.direct_fitting.annotator import DirectFitting
 from neuface_ray.metrics.annotation import mpve
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
 from neuface_ray.types import FaceClip
 

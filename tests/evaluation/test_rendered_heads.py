@@ -16,8 +16,8 @@ from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.metrics.landmarks import source_landmarks
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.materials import Materials
+from neuface_ray.synthesis.renderer import Stage
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from neuface_ray.evaluation.synthetic_clips import from_image, in_image
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.metrics.landmarks import source_landmarks
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions
 
 

@@ -39,8 +39,8 @@ from neuface_ray.methods.neuface.settings import NeufaceFitSettings, NeufaceSett
 from neuface_ray.methods.recipe import Recipe, StepContext
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator, build_recipe
 from neuface_ray.metrics.clip_quality import measure
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.loop import Learner, update, validate

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from neuface_ray.heads import HeadModel
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence, segment_of
 from neuface_ray.types import FaceClip, MeshSequence
 

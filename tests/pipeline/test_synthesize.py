@@ -16,7 +16,7 @@ from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, detected
-from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import make_sequence
 from neuface_ray.synthesis.shards import SHARD_SIZE
 from neuface_ray.training.pictures import crops_of

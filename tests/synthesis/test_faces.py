@@ -12,7 +12,6 @@ from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads import load_head
 from neuface_ray.media.crop import landmark_box
 from neuface_ray.synthesis.appearance import DISPLAY
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import (
     FaceOptions,
     landmarks_of,
@@ -24,6 +23,7 @@ from neuface_ray.synthesis.faces import (
 from neuface_ray.synthesis.hair import Style
 from neuface_ray.synthesis.light import Lighting
 from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.shards import write_shard
 from neuface_ray.types import ARKIT_NAMES
 

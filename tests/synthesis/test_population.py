@@ -12,9 +12,9 @@ from neuface_ray.geometry.alignment import rigid
 from neuface_ray.heads import load_head
 from neuface_ray.media import bundle
 from neuface_ray.media.bundle import canonical_face
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_person
 from neuface_ray.synthesis.population import canonical_identity
+from neuface_ray.synthesis.renderer import Stage
 
 LEFT, RIGHT, TIP, CHIN = 263, 33, 4, 152
 

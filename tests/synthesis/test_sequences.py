@@ -5,8 +5,8 @@ import torch
 from neuface_ray.geometry.cameras import project_pinhole, transform_points, view_rotation
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads import load_head
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence, rig
 
 

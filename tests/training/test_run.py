@@ -298,4 +298,4 @@ def test_importing_the_training_loads_only_what_it_needs():
     assert not heavy
     needless = ("direct_fitting", "neuface", "encoder.network", "encoder.recipe", "lvd.annotator", "glvd.annotator")
     assert not [name for name in names if name.startswith(tuple(f"neuface_ray.methods.{part}" for part in needless))]
-    assert not [name for name in names if name.startswith(("neuface_ray.pipeline", "neuface_ray.synthesis.draw"))]
+    assert not [name for name in names if name.startswith(("neuface_ray.pipeline", "neuface_ray.synthesis.renderer"))]

@@ -24,10 +24,10 @@ from neuface_ray.media.source import local_path
 from neuface_ray.metrics import annotation as metrics
 from neuface_ray.metrics.landmarks import project_landmarks, read_annotated, source_landmarks
 from neuface_ray.pipeline.parallel_map import parallel_map
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import SCHEME, Face, FaceOptions, landmarks_of, make_face, posed
 from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.types import FaceClip, MeshSequence, Segment
 
 _FACE_IN_HALF = 1.9

@@ -33,7 +33,7 @@ from neuface_ray.heads import load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.pipeline.parallel_map import parallel_map
-from neuface_ray.synthesis.draw import Stage
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.types import FaceClip
 
 FPS = 25.0

@@ -37,8 +37,8 @@ from neuface_ray.methods.registry import AnnotatorConfig, annotators, build_anno
 from neuface_ray.metrics.annotation import MM
 from neuface_ray.pipeline.parallel_map import parallel_map
 from neuface_ray.sections import entry_of
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 LONGEST = 15

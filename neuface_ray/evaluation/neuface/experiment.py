@@ -33,8 +33,8 @@ from neuface_ray.media import MediaConfig
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.pipeline.parallel_map import parallel_map
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.materials import check_materials
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 TRACED = ("truth", ENCODER, DIRECT, FULL)

@@ -16,8 +16,8 @@ from neuface_ray.media.crop import IBUG_FROM_MEDIAPIPE
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.networks.weight_file import save_network
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import make_face
+from neuface_ray.synthesis.renderer import Stage
 
 
 @pytest.fixture(scope="module")

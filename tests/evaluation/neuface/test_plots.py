@@ -11,8 +11,8 @@ from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.settings import EncoderSettings
 from neuface_ray.networks.weight_file import save_network
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions
+from neuface_ray.synthesis.renderer import Stage
 from neuface_ray.synthesis.sequences import SequenceOptions
 
 

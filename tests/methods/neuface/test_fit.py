@@ -35,9 +35,9 @@ from neuface_ray.methods.neuface.fit import (
 )
 from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 from neuface_ray.methods.registry import AnnotatorConfig
-from neuface_ray.synthesis.draw import Stage
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.motion import MotionRange
+from neuface_ray.synthesis.renderer import Stage
 from tests.fitting.made import make_clip
 
 FRAMES = 4

@@ -12,9 +12,9 @@ from neuface_ray.geometry.rays import HeadCamera, RayCaster
 from neuface_ray.geometry.render import Raster, projected_box, smooth_normals, spherical_harmonics
 from neuface_ray.heads.model import HeadModel
 from neuface_ray.synthesis.appearance import DISPLAY, Look, eye_colour, mouth_colour, noise_at, read_skin, skin_colour
-from neuface_ray.synthesis.chart import PARTS, Chart, build_chart, look_up
 from neuface_ray.synthesis.hair import Shell, Skull
 from neuface_ray.synthesis.light import Lighting
+from neuface_ray.synthesis.uv_atlas import PARTS, Chart, build_chart, look_up
 
 
 class Stage:
