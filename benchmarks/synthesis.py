@@ -21,7 +21,7 @@ from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.materials import check_materials
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 
 _WARM = 100
 
@@ -35,17 +35,19 @@ def main() -> None:
     for name in ("textures", "hdr", "backgrounds"):
         parser.add_argument(f"--{name}", help=f"folder of {name}; without it they are painted")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    given = parser.parse_args()
-    options = FaceOptions(size=given.size, textures=given.textures, hdr=given.hdr, backgrounds=given.backgrounds)
+    arguments = parser.parse_args()
+    options = FaceOptions(
+        size=arguments.size, textures=arguments.textures, hdr=arguments.hdr, backgrounds=arguments.backgrounds
+    )
     try:
         check_materials("", options)
     except UsageError as error:
         parser.error(str(error))
-    rates = measure(options, given.workers, given.faces, given.rounds)
-    figures = {"workers": given.workers, "images_per_s": statistics.median(rates), "rounds": rates, "size": given.size}
-    print(f"{figures['images_per_s']:.1f} images/s in {given.workers} processes ({min(rates):.1f} to {max(rates):.1f})")
-    if given.out:
-        given.out.write_text(json.dumps(figures, indent=2))
+    rates = measure(options, arguments.workers, arguments.faces, arguments.rounds)
+    figures = {"workers": arguments.workers, "images_per_s": statistics.median(rates), "rounds": rates, "size": arguments.size}
+    print(f"{figures['images_per_s']:.1f} images/s in {arguments.workers} processes ({min(rates):.1f} to {max(rates):.1f})")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(figures, indent=2))
 
 
 def measure(options: FaceOptions, workers: int, faces: int, rounds: int) -> list[float]:
@@ -79,14 +81,14 @@ def _timed(options: FaceOptions, seed: int, faces: int, rounds: int, together: o
     """Seconds for each round; all processes begin a round ``together``."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    stage, seconds = Stage(load_head()), []
+    renderer, seconds = Renderer(load_head()), []
     for index in range(_WARM):
-        make_face(stage, options, seed, index)
+        make_face(renderer, options, seed, index)
     for number in range(rounds):
         together.wait()
         started = time.perf_counter()
         for index in range(faces):
-            make_face(stage, options, seed, _WARM + number * faces + index)
+            make_face(renderer, options, seed, _WARM + number * faces + index)
         seconds.append(time.perf_counter() - started)
     return seconds
 

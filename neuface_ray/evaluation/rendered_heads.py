@@ -19,11 +19,18 @@ from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.synthesis import camera_effects
-from neuface_ray.synthesis.faces import FaceOptions, heads_numbers, landmarks_of, make_person, portrait, posed
+from neuface_ray.synthesis.faces import (
+    FaceOptions,
+    head_coefficients,
+    head_landmarks,
+    make_person,
+    posed_vertices,
+    render_person,
+)
 from neuface_ray.synthesis.light import sample_lighting
 from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
-from neuface_ray.synthesis.renderer import Picture, Stage, soften_edges
+from neuface_ray.synthesis.renderer import RenderedImage, Renderer, soften_edges
 from neuface_ray.types import POSE_SIZE, Camera, FaceClip, Segment, View
 
 _GRID = (
@@ -65,16 +72,16 @@ class SyntheticSubject:
         options: ``size`` is the side of the pictures, ``motion.intensity`` the strength of expressions.
     """
 
-    def __init__(self, stage: Stage, options: FaceOptions, seed: int, number: int, duration_s: float):
-        self.stage, self.options, self.key = stage, options, (_SUBJECT, seed, number)
-        self.person = make_person(stage, options, seed, number)
+    def __init__(self, renderer: Renderer, options: FaceOptions, seed: int, number: int, duration_s: float):
+        self.renderer, self.options, self.key = renderer, options, (_SUBJECT, seed, number)
+        self.person = make_person(renderer, options, seed, number)
         rng = np.random.default_rng(self.key)
         self.light = sample_lighting(rng, options.hdr)
-        self.wall = camera_effects.background(rng, options.size, options.backgrounds)
+        self.wall = camera_effects.sample_background(rng, options.size, options.backgrounds)
         self.motion = sample_motion(rng, options.motion, duration_s)
-        neutral, colour = self.person.neutral, np.tile(self.person.look.skin, (len(self.person.neutral), 1))
-        landmarks = 1000 * landmarks_of(stage.head, neutral)
-        self.scan = Scan(f"person {number}", 1000 * neutral, stage.faces, colour, landmarks=landmarks)
+        neutral, colour = self.person.neutral, np.tile(self.person.appearance.skin, (len(self.person.neutral), 1))
+        landmarks = 1000 * head_landmarks(renderer.head, neutral)
+        self.scan = Scan(f"person {number}", 1000 * neutral, renderer.faces, colour, landmarks=landmarks)
 
     def render(self, yaw_deg: float, pitch_deg: float = 0.0, instant_s: float = 0.0) -> Render:
         turn = head_rotation(yaw_deg, pitch_deg)
@@ -83,18 +90,18 @@ class SyntheticSubject:
         pose = np.zeros((1, POSE_SIZE))
         pose[0, :3] = matrix_to_rotvec(torch.from_numpy(turn)).numpy()
         weights = self.motion.expression(np.array([instant_s]))
-        expression, pose = heads_numbers(np.random.default_rng(self.key), self.stage.head, weights, pose)
-        vertices = posed(self.stage.head, self.person.shape, expression[0], pose[0])
+        expression, pose = head_coefficients(np.random.default_rng(self.key), self.renderer.head, weights, pose)
+        vertices = posed_vertices(self.renderer.head, self.person.shape, expression[0], pose[0])
         camera_in_place = PinholeCamera(origin + turn @ root - root, camera.intrinsics)
-        drawn = portrait(self.stage, self.person, vertices, pose[0], self.light, camera_in_place, self.options.size)
+        drawn = render_person(self.renderer, self.person, vertices, pose[0], self.light, camera_in_place, self.options.size)
         return Render(self._finish(drawn, (yaw_deg, pitch_deg, instant_s)), camera, yaw_deg)
 
-    def _finish(self, drawn: Picture, moment: tuple[float, float, float]) -> np.ndarray:
+    def _finish(self, drawn: RenderedImage, moment: tuple[float, float, float]) -> np.ndarray:
         """Put a picture before the person's background, through one camera for all, with fresh noise in each."""
         soft = soften_edges(drawn)
         full = soft.cover * soft.colour + (1 - soft.cover) * self.wall
         noise = np.random.default_rng([*self.key, *(round(1000 * (value + 360)) for value in moment)])
-        return camera_effects.sensor(np.random.default_rng([*self.key, 1]), full, self.options.size, noise)
+        return camera_effects.apply_sensor(np.random.default_rng([*self.key, 1]), full, self.options.size, noise)
 
 
 def evaluation_faces(size: int, shape_sd: float, expressions: float, materials: Materials) -> FaceOptions:
@@ -102,7 +109,7 @@ def evaluation_faces(size: int, shape_sd: float, expressions: float, materials: 
     return FaceOptions(
         size=size,
         images_per_person=1,
-        motion=MotionRange(intensity=expressions, odd=0.0),
+        motion=MotionRange(intensity=expressions, random_expressions=0.0),
         shape_sd=shape_sd,
         **materials.materials(),
         occluded=0.0,

@@ -24,8 +24,8 @@ from neuface_ray.media.crop import blur, crop_to_image, cut, landmark_box, to_cr
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.materials import Materials
-from neuface_ray.synthesis.renderer import Stage
-from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
+from neuface_ray.synthesis.renderer import Renderer
+from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, sequence_segment
 from neuface_ray.types import FaceClip, MeshSequence
 
 _NOT_STORED = ("segment", "seconds", "metrics", "provenance")
@@ -62,7 +62,7 @@ def wide_faces(size: int, scale: float, yaw_deg: float, materials: Materials) ->
 
 
 def make_ground_truth_clip(
-    stage: Stage, options: SequenceOptions, seed: int, index: int, media: MediaConfig, landmarks: str = "detected"
+    renderer: Renderer, options: SequenceOptions, seed: int, index: int, media: MediaConfig, landmarks: str = "detected"
 ) -> GroundTruthClip:
     """Draw a synthetic video and detect the landmarks in it.
 
@@ -70,8 +70,8 @@ def make_ground_truth_clip(
         options: of the drawing; ``options.face.crop_scale`` must leave room around the crops that ``media`` asks for.
         media: detector, crop size and scale. landmarks: ``detected``, or ``true`` for projections of the truth.
     """
-    drawn = make_sequence(stage, options, seed, index)
-    points = _true_points(drawn, stage.head)
+    drawn = make_sequence(renderer, options, seed, index)
+    points = _true_points(drawn, renderer.head)
     clip = _detected_clip(drawn, points, media, landmarks)
     return GroundTruthClip(
         clip, in_other_crops(drawn.truth, drawn.clip.crop_to_image, clip.crop_to_image), points, drawn.visible
@@ -190,7 +190,7 @@ def load(path: Path, options: SequenceOptions, seed: int, index: int) -> GroundT
 
     clip, truth = record("clip."), record("truth.")
     clip["source_hash"], truth["reasons"] = tuple(clip["source_hash"].tolist()), ()
-    clip["segment"] = segment_of(options, seed, index)
+    clip["segment"] = sequence_segment(options, seed, index)
     return GroundTruthClip(FaceClip(**clip), MeshSequence(**truth), arrays["points"], arrays["visible"])
 
 

@@ -1,4 +1,4 @@
-"""The synthesis run: spreads shards of faces, or videos, over workers with Ray Data; what is there already is kept.
+"""The synthesis run: spreads shards of faces, or videos, over workers with Ray Data; what is there already stays.
 
 Faces become shards of plain arrays for the compact encoder's training. Videos become a dataset of the same schema as an
 annotated one, whose numbers are the truth, with the crops and the visibility of landmarks beside it in ``images/``.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -36,9 +37,9 @@ from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
 from neuface_ray.synthesis.options import SynthesisOptions
-from neuface_ray.synthesis.renderer import Stage
-from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, segment_of
-from neuface_ray.synthesis.shards import SHARD_SIZE, has_detections, is_there, shard_path, write_shard
+from neuface_ray.synthesis.renderer import Renderer
+from neuface_ray.synthesis.sequences import SequenceOptions, SyntheticSequence, make_sequence, sequence_segment
+from neuface_ray.synthesis.shards import SHARD_SIZE, has_detections, shard_exists, shard_path, write_shard
 from neuface_ray.types import FaceClip, MeshSequence
 
 IMAGES = "images"
@@ -71,12 +72,13 @@ class SynthesizeConfig(SynthesisOptions):
             **self.materials(),
             shape_sd=self.shape_sd,
             canonical=self.canonical,
-            sculpted=self.sculpted,
-            plain=self.plain,
+            untextured=self.untextured,
+            unshaded=self.unshaded,
         )
 
     def sequence_options(self) -> SequenceOptions:
-        face = replace(self.face_options(), motion=MotionRange(yaw_deg=self.yaw_deg, wide=0.2, odd=0.1), occluded=0.0)
+        motion = MotionRange(yaw_deg=self.yaw_deg, wide=0.2, random_expressions=0.1)
+        face = replace(self.face_options(), motion=motion, occluded=0.0)
         return SequenceOptions(self.frames, self.fps, self.views, face=face)
 
 
@@ -125,8 +127,6 @@ def _spread(items: list[int], work: Any, *arguments: Any) -> Iterator[int]:
 
 
 def _faces(config: SynthesizeConfig) -> Iterator[int]:
-    from pathlib import Path
-
     folder = Path(config.output)
     head, options = load_head(config.head).id, config.face_options()
     asked = range(-(-config.count // SHARD_SIZE))
@@ -134,7 +134,7 @@ def _faces(config: SynthesizeConfig) -> Iterator[int]:
     numbers = [
         n
         for n, path in paths.items()
-        if not is_there(path, options, config.seed, n, head) or (config.detect and not has_detections(path))
+        if not shard_exists(path, options, config.seed, n, head) or (config.detect and not has_detections(path))
     ]
     yield from _spread(numbers, _make_shard, config)
 
@@ -151,8 +151,8 @@ def _videos(config: SynthesizeConfig) -> Iterator[int]:
     )
     output = Output.open(config.output, provenance, former=former)
     options = config.sequence_options()
-    segments = {segment_of(options, config.seed, index).segment_id: index for index in range(config.count)}
-    pending = output.pending([segment_of(options, config.seed, index) for index in segments.values()])
+    segments = {sequence_segment(options, config.seed, index).segment_id: index for index in range(config.count)}
+    pending = output.pending([sequence_segment(options, config.seed, index) for index in segments.values()])
     yield from _spread([segments[segment.segment_id] for segment in pending], _make_video, config, pickle.dumps(output))
     finalise(output.store)
 
@@ -163,30 +163,30 @@ def _row_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _make_video(index: int, config: SynthesizeConfig, output_bytes: bytes) -> int:
     output: Output = pickle.loads(output_bytes)
-    stage = _stage(config.head)
-    sequence = make_sequence(stage, config.sequence_options(), config.seed, index)
-    quality = measure(sequence.clip, sequence.truth, stage.head)
+    renderer = _load_renderer(config.head)
+    sequence = make_sequence(renderer, config.sequence_options(), config.seed, index)
+    quality = measure(sequence.clip, sequence.truth, renderer.head)
     decision = apply_gate(quality, GateConfig(max_shape_norm=float("inf")))
     output.store.replace(f"{IMAGES}/{sequence.clip.clip_id}.images", encode_images(sequence))
     output.begin_attempt(sequence.clip.segment.segment_id)
-    clip, truth = detected(sequence) if config.detect else (sequence.clip, sequence.truth)
+    clip, truth = with_detections(sequence) if config.detect else (sequence.clip, sequence.truth)
     output.commit(clip.segment, [clip_rows(clip, truth, quality, decision, output.provenance)])
     return config.frames * config.views
 
 
-def detected(made: SyntheticSequence) -> tuple[FaceClip, MeshSequence]:
-    """A video's records with a detector's landmarks instead of the true ones, invalid where it finds no face."""
-    clip, grid = made.clip, made.clip.valid.shape
+def with_detections(sequence: SyntheticSequence) -> tuple[FaceClip, MeshSequence]:
+    """Give a video's records a detector's landmarks instead of the true ones, invalid where it finds no face."""
+    clip, grid = sequence.clip, sequence.clip.valid.shape
     crops = clip.crops.reshape(-1, *clip.crops.shape[2:]).transpose(0, 2, 3, 1)
     landmarks = detect_faces(crops).astype(np.float32).reshape(*grid, -1, 2)
     found = np.isfinite(landmarks).all((-1, -2))
     confidence = clip.landmark_confidence * found[..., None]
-    return replace(clip, landmarks=landmarks, landmark_confidence=confidence, valid=found), replace(made.truth, valid=found)
+    return replace(clip, landmarks=landmarks, landmark_confidence=confidence, valid=found), replace(sequence.truth, valid=found)
 
 
 @lru_cache(maxsize=1)
-def _stage(head: str) -> Stage:
-    return Stage(load_head(head))
+def _load_renderer(head: str) -> Renderer:
+    return Renderer(load_head(head))
 
 
 def encode_images(sequence: SyntheticSequence) -> bytes:

@@ -9,25 +9,28 @@ import cv2
 import numpy as np
 
 from neuface_ray.errors import DataError
-from neuface_ray.synthesis.appearance import NOISE_SIZE, displayed, noise_tiles
+from neuface_ray.synthesis.appearance import NOISE_SIZE, build_noise_tiles, linear_to_display
 from neuface_ray.synthesis.materials import MAPS, material_files, read_map
 
 
-def background(rng: np.random.Generator, size: int, folder: str | Path | None = None) -> np.ndarray:
-    """A blurred surrounding float32 [size, size, 3], painted; with a folder, three in four are cut from its pictures."""
+def sample_background(rng: np.random.Generator, size: int, folder: str | Path | None = None) -> np.ndarray:
+    """Sample a blurred surrounding float32 [size, size, 3], painted; with a folder, three in four are cut from its pictures."""
     files = material_files(str(folder), "backgrounds") if folder is not None else ()
     if files and rng.random() < 0.75:
         file = files[rng.integers(len(files))]
-        picture = _look_into(rng, _exposed(file), size) if file.suffix.lower() in MAPS else _cut(rng, _read(file), size)
+        if file.suffix.lower() in MAPS:
+            picture = _crop_panorama(rng, _read_exposed_map(file), size)
+        else:
+            picture = _crop_photograph(rng, _read_image(file), size)
     else:
-        picture = _painted(rng, size)
+        picture = _paint_background(rng, size)
     blur = rng.choice([0.0, rng.uniform(0.5, 2.0), rng.uniform(2, 8)], p=[0.35, 0.35, 0.3]) * size / 128
     picture = cv2.GaussianBlur(picture, (0, 0), blur) if blur > 0.3 else picture
     return np.clip(picture * rng.uniform(0.5, 1.15), 0, 1).astype(np.float32)
 
 
 @lru_cache(maxsize=128)
-def _read(path: Path) -> np.ndarray:
+def _read_image(path: Path) -> np.ndarray:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path} is no readable image")
@@ -36,13 +39,13 @@ def _read(path: Path) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _exposed(path: Path) -> np.ndarray:
-    """An equirectangular map as display values in [0, 1], exposed so that its median is a middling grey."""
+def _read_exposed_map(path: Path) -> np.ndarray:
+    """Read an equirectangular map as display values in [0, 1], exposed so that its median is a middling grey."""
     radiance = read_map(path, 1024)
-    return displayed(0.18 * radiance / max(float(np.median(radiance)), 1e-6))
+    return linear_to_display(0.18 * radiance / max(float(np.median(radiance)), 1e-6))
 
 
-def _look_into(rng: np.random.Generator, panorama: np.ndarray, size: int) -> np.ndarray:
+def _crop_panorama(rng: np.random.Generator, panorama: np.ndarray, size: int) -> np.ndarray:
     """A perspective view of a panorama in a random direction near the horizon, 30 to 90 degrees wide."""
     half = np.tan(np.radians(rng.uniform(15, 45)))
     x, y = np.meshgrid(np.linspace(-half, half, size), np.linspace(-half, half, size))
@@ -55,22 +58,22 @@ def _look_into(rng: np.random.Generator, panorama: np.ndarray, size: int) -> np.
     return cv2.remap(panorama, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32)
 
 
-def _cut(rng: np.random.Generator, image: np.ndarray, size: int) -> np.ndarray:
+def _crop_photograph(rng: np.random.Generator, image: np.ndarray, size: int) -> np.ndarray:
     side = int(min(image.shape[:2]) * rng.uniform(0.3, 1.0))
     top, left = (int(rng.integers(0, extent - side + 1)) for extent in image.shape[:2])
     patch = cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
     return (patch[:, :: int(rng.choice([-1, 1]))] / 255).astype(np.float32)
 
 
-def _painted(rng: np.random.Generator, size: int) -> np.ndarray:
-    colours = muted(rng, 4).reshape(2, 2, 3)
+def _paint_background(rng: np.random.Generator, size: int) -> np.ndarray:
+    colours = sample_muted_colours(rng, 4).reshape(2, 2, 3)
     along = np.linspace([1, 0], [0, 1], size)
     picture = np.einsum("yi,ixc->yxc", along, np.einsum("xj,ijc->ixc", along, colours))
     picture = 0.5 * picture + 0.5 * colours[0, 0] if rng.random() < 0.5 else picture
     picture = np.ascontiguousarray(picture, np.float32)
     if rng.random() < 0.6:
         for _ in range(rng.integers(2, 14)):
-            colour = tuple(map(float, muted(rng, 1)[0]))
+            colour = tuple(map(float, sample_muted_colours(rng, 1)[0]))
             centre, extent = rng.uniform(-0.1, 1.1, 2) * size, rng.uniform(0.03, 0.6, 2) * size
             box = cv2.boxPoints(
                 (tuple(map(float, centre)), tuple(map(float, extent)), float(rng.choice([0, 0, rng.uniform(0, 180)])))
@@ -80,19 +83,19 @@ def _painted(rng: np.random.Generator, size: int) -> np.ndarray:
             else:
                 cv2.circle(picture, tuple(map(int, centre)), int(extent[0] / 2), colour, -1, cv2.LINE_AA)
     if rng.random() < 0.6:
-        picture = picture * (1 + rng.uniform(0.02, 0.3) * noise_picture(rng, size, rng.integers(1, 3)))
+        picture = picture * (1 + rng.uniform(0.02, 0.3) * sample_noise_image(rng, size, rng.integers(1, 3)))
     return picture
 
 
-def muted(rng: np.random.Generator, count: int) -> np.ndarray:
+def sample_muted_colours(rng: np.random.Generator, count: int) -> np.ndarray:
     """Display colours (count, 3) as rooms, streets and clothes have them: mostly greyish, now and then strong."""
     grey = rng.beta(1.3, 1.3, (count, 1))
     return np.clip(grey + rng.normal(size=(count, 3)) * rng.gamma(1.2, 0.08, (count, 1)), 0.01, 0.99)
 
 
-def noise_picture(rng: np.random.Generator, size: int, channel: int) -> np.ndarray:
+def sample_noise_image(rng: np.random.Generator, size: int, channel: int) -> np.ndarray:
     """One of the noise tiles [size, size, 1], shifted and turned at random."""
-    tile = noise_tiles()[..., int(channel)]
+    tile = build_noise_tiles()[..., int(channel)]
     angle, zoom = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.5) * NOISE_SIZE / size
     matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.concatenate([matrix, rng.uniform(0, NOISE_SIZE, (2, 1))], 1)
@@ -102,8 +105,8 @@ def noise_picture(rng: np.random.Generator, size: int, channel: int) -> np.ndarr
     return picture[..., None]
 
 
-def occluder(rng: np.random.Generator, size: int, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A thing before the face: picture [size, size, 3] and cover [size, size, 1]; fingers, a bar, a box or a blob.
+def sample_occluder(rng: np.random.Generator, size: int, skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sample a thing before the face: picture [size, size, 3] and cover [size, size, 1]; fingers, a bar, a box or a blob.
 
     Args:
         skin: (3,) display colour of the fingers.
@@ -134,21 +137,22 @@ def occluder(rng: np.random.Generator, size: int, skin: np.ndarray) -> tuple[np.
         cv2.fillPoly(cover, [corners.astype(np.int32)], 1.0, cv2.LINE_AA)
     depth = cv2.GaussianBlur(cover, (0, 0), size / 40)
     gradient = cv2.Sobel(depth, cv2.CV_32F, 1, 0) * rng.normal() + cv2.Sobel(depth, cv2.CV_32F, 0, 1) * rng.normal()
-    colour = skin * rng.uniform(0.75, 1.15) if kind == "hand" else muted(rng, 1)[0]
-    picture = colour * (1 + 1.2 * gradient[..., None] + 0.08 * noise_picture(rng, size, 2)) * (0.55 + 0.45 * depth[..., None])
+    colour = skin * rng.uniform(0.75, 1.15) if kind == "hand" else sample_muted_colours(rng, 1)[0]
+    relief = 1 + 1.2 * gradient[..., None] + 0.08 * sample_noise_image(rng, size, 2)
+    picture = colour * relief * (0.55 + 0.45 * depth[..., None])
     return np.clip(picture, 0, 1).astype(np.float32), cover[..., None]
 
 
-def sensor(
+def apply_sensor(
     rng: np.random.Generator, picture: np.ndarray, size: int, noise_rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Takes the picture [R, R, 3] with a random camera: uint8 [size, size, 3], cleaner or worse than most real crops.
+    """Show the picture [R, R, 3] as a random camera does: uint8 [size, size, 3], cleaner or worse than most real crops.
 
     The frames of a video give an equal ``rng`` for one camera, and each its own ``noise_rng``.
     """
     noise_rng = noise_rng or rng
-    picture = _optics(rng, picture, size)
-    picture = _colours(rng, picture)
+    picture = _apply_optics(rng, picture, size)
+    picture = _apply_colours(rng, picture)
     if rng.random() < 0.75:
         sigma = rng.gamma(1.2, 0.011)
         noise = noise_rng.normal(size=picture.shape).astype(np.float32)
@@ -162,7 +166,7 @@ def sensor(
     return image
 
 
-def _optics(rng: np.random.Generator, picture: np.ndarray, size: int) -> np.ndarray:
+def _apply_optics(rng: np.random.Generator, picture: np.ndarray, size: int) -> np.ndarray:
     if rng.random() < 0.18:
         length = int(rng.integers(3, 9))
         kernel = np.zeros((length, length), np.float32)
@@ -184,7 +188,7 @@ def _optics(rng: np.random.Generator, picture: np.ndarray, size: int) -> np.ndar
     return picture
 
 
-def _colours(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _apply_colours(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     picture = np.clip(picture, 0, 1.3) ** np.exp(rng.normal() * 0.12) * np.exp(rng.normal() * 0.14 + rng.normal(size=3) * 0.05)
     grey = picture @ np.array([0.299, 0.587, 0.114])
     saturation = 0.0 if rng.random() < 0.05 else np.exp(rng.normal() * 0.22)

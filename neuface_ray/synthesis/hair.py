@@ -12,8 +12,8 @@ import numpy as np
 
 from neuface_ray.geometry.rays import RayCaster
 from neuface_ray.heads.model import HeadModel
-from neuface_ray.synthesis.appearance import Look, linear
-from neuface_ray.synthesis.uv_atlas import Chart
+from neuface_ray.synthesis.appearance import Appearance, srgb_to_linear
+from neuface_ray.synthesis.uv_atlas import UvAtlas
 
 N_AZIMUTH, N_CAP, N_CURTAIN, N_ELEVATION = 64, 14, 8, 36
 CENTRE = np.array([0.0, 0.03, 0.005])
@@ -52,15 +52,15 @@ class Style:
     collar: float = 0.5
 
 
-def sample_style(rng: np.random.Generator, look: Look) -> Style:
+def sample_style(rng: np.random.Generator, appearance: Appearance) -> Style:
     """Random hair or headwear, beard, glasses and clothes."""
-    beard = rng.gamma(2.0, 3.0) if look.stubble > 0.55 and rng.random() < 0.6 else 0.0
-    cloth = linear(np.clip(rng.uniform(5, 235) + rng.normal(size=3) * rng.gamma(1.0, 22.0), 2, 250))
+    beard = rng.gamma(2.0, 3.0) if appearance.stubble > 0.55 and rng.random() < 0.6 else 0.0
+    cloth = srgb_to_linear(np.clip(rng.uniform(5, 235) + rng.normal(size=3) * rng.gamma(1.0, 22.0), 2, 250))
     glasses = _sample_glasses(rng) if rng.random() < 0.22 else None
-    return Style(_sample_hair(rng, look), float(beard), glasses, np.clip(cloth, 0.01, 0.8), float(rng.random()))
+    return Style(_sample_hair(rng, appearance), float(beard), glasses, np.clip(cloth, 0.01, 0.8), float(rng.random()))
 
 
-def _sample_hair(rng: np.random.Generator, look: Look) -> dict | None:
+def _sample_hair(rng: np.random.Generator, appearance: Appearance) -> dict | None:
     kind = rng.choice(["bald", "short", "medium", "long", "afro", "hat", "scarf"], p=[0.1, 0.36, 0.2, 0.2, 0.05, 0.06, 0.03])
     if kind == "bald":
         return None
@@ -84,7 +84,7 @@ def _sample_hair(rng: np.random.Generator, look: Look) -> dict | None:
     if kind == "hat":
         line = np.array([30, 30, 28, 24, 16, 12, 10, 4, -6, -12, -14]) + rng.normal() * 4
     worn = kind in ("hat", "scarf")
-    colour = linear(rng.uniform(15, 235, 3) * rng.uniform(0.3, 1)) if worn else look.hair
+    colour = srgb_to_linear(rng.uniform(15, 235, 3) * rng.uniform(0.3, 1)) if worn else appearance.hair
     strands = 0.0 if worn else rng.uniform(0.35, 0.8) * (0.6 if kind == "afro" else 1)
     return {
         "line": line,
@@ -103,8 +103,8 @@ def _sample_hair(rng: np.random.Generator, look: Look) -> dict | None:
 class Skull:
     """Where rays from a point inside the head leave it, on a grid of azimuth and elevation; found once for a head model."""
 
-    def __init__(self, head: HeadModel, chart: Chart):
-        faces = head.faces.numpy()[chart.part == 0]
+    def __init__(self, head: HeadModel, uv_atlas: UvAtlas):
+        faces = head.faces.numpy()[uv_atlas.part == 0]
         azimuth = np.linspace(-np.pi, np.pi, N_AZIMUTH, endpoint=False)
         elevation = np.deg2rad(np.linspace(90, LOWEST_DEG, N_ELEVATION))
         self.azimuth = azimuth
@@ -116,7 +116,7 @@ class Skull:
             ],
             -1,
         ).reshape(-1, 3)
-        hits = RayCaster(chart.rest, faces).cast(CENTRE + 0.5 * out, -out)
+        hits = RayCaster(uv_atlas.rest, faces).cast(CENTRE + 0.5 * out, -out)
         self.corners = faces[np.maximum(hits.triangle, 0)]
         self.barycentric = hits.barycentric * (hits.triangle >= 0)[:, None]
         self.missed = (hits.triangle < 0).reshape(N_AZIMUTH, N_ELEVATION)
@@ -193,22 +193,22 @@ def _curtain(hair: dict, edge: np.ndarray, degrees: np.ndarray, rng: np.random.G
 
 
 def beard_shell(
-    look: Look, length_mm: float, chart: Chart, faces: np.ndarray, vertices: np.ndarray, normals: np.ndarray
+    appearance: Appearance, length_mm: float, uv_atlas: UvAtlas, faces: np.ndarray, vertices: np.ndarray, normals: np.ndarray
 ) -> Shell:
     """The skin's bearded part, grown outwards and down, on posed vertices (N, 3)."""
-    field = chart.at(chart.coordinates)
+    field = uv_atlas.at(uv_atlas.coordinates)
     share = field[:, 4] * np.clip((field[:, 2] - 1.0) / 3.0, 0, 1) * (field[:, 3] > 8)
-    grown = faces[(share[faces] > 0.05).all(1) & (chart.part == 0)]
+    grown = faces[(share[faces] > 0.05).all(1) & (uv_atlas.part == 0)]
     used, index = np.unique(grown, return_inverse=True)
-    moustache = np.clip((chart.coordinates[used, 1] - chart.coordinates[used, 1].min()) / 60, 0.25, 1)
+    moustache = np.clip((uv_atlas.coordinates[used, 1] - uv_atlas.coordinates[used, 1].min()) / 60, 0.25, 1)
     length = 1e-3 * length_mm * share[used] * (1.3 - moustache)
     count = len(used)
     return Shell(
         vertices[used] + normals[used] * length[:, None],
         index.reshape(-1, 3),
-        np.broadcast_to(look.hair, (count, 3)),
+        np.broadcast_to(appearance.hair, (count, 3)),
         share[used] * 1.1,
-        chart.coordinates[used] * [1.0, 0.35],
+        uv_atlas.coordinates[used] * [1.0, 0.35],
         0.6,
         np.full(count, 0.06),
     )
@@ -223,8 +223,8 @@ def _sample_glasses(rng: np.random.Generator) -> dict:
         "rim_mm": rng.uniform(0.5, 2.6),
         "forward_mm": rng.uniform(19, 27),
         "drop_mm": rng.uniform(-2, 5),
-        "colour": linear(rng.uniform(5, 60, 3) if rng.random() < 0.7 else rng.uniform(30, 210, 3)),
-        "lens": linear(rng.uniform(5, 60, 3)) if sun else np.array([0.3, 0.32, 0.34]),
+        "colour": srgb_to_linear(rng.uniform(5, 60, 3) if rng.random() < 0.7 else rng.uniform(30, 210, 3)),
+        "lens": srgb_to_linear(rng.uniform(5, 60, 3)) if sun else np.array([0.3, 0.32, 0.34]),
         "opacity": rng.uniform(0.6, 0.97) if sun else rng.uniform(0.0, 0.12),
     }
 
@@ -240,7 +240,7 @@ def glasses_shells(spec: dict, eyes: np.ndarray) -> list[Shell]:
         middle = centre + np.array([sign * 0.002, -1e-3 * spec["drop_mm"], 1e-3 * spec["forward_mm"]])
         wrap = -0.10 * np.abs(outline[:, :1]) * (np.sign(outline[:, :1]) == sign)
         rim = middle + np.concatenate([outline, wrap], 1)
-        shells.append(_lens(rim, middle, spec))
+        shells.append(_lens_shell(rim, middle, spec))
         tubes.append(np.concatenate([rim, rim[:1]]))
         hinge = rim[np.argmax(sign * rim[:, 0])]
         tubes.append(
@@ -248,11 +248,11 @@ def glasses_shells(spec: dict, eyes: np.ndarray) -> list[Shell]:
         )
     inner = [tubes[0][np.argmin(tubes[0][:, 0])], tubes[2][np.argmax(tubes[2][:, 0])]]
     tubes.append(np.stack([inner[0], np.mean(inner, 0) + np.array([0, 0.003, 0.002]), inner[1]]))
-    frame = [_tube(tube, 1e-3 * spec["rim_mm"], spec["colour"]) for tube in tubes]
+    frame = [_tube_shell(tube, 1e-3 * spec["rim_mm"], spec["colour"]) for tube in tubes]
     return [*shells, *frame]
 
 
-def _lens(rim: np.ndarray, middle: np.ndarray, spec: dict) -> Shell:
+def _lens_shell(rim: np.ndarray, middle: np.ndarray, spec: dict) -> Shell:
     count = len(rim)
     faces = np.stack([np.full(count, count), np.arange(count), (np.arange(count) + 1) % count], -1)
     vertices = np.concatenate([rim, middle[None] + [[0, 0, 0.0015]]])
@@ -260,7 +260,7 @@ def _lens(rim: np.ndarray, middle: np.ndarray, spec: dict) -> Shell:
     return Shell(vertices, faces, np.outer(ones, spec["lens"]), ones * spec["opacity"], vertices[:, :2], 0.0, ones * 0.5)
 
 
-def _tube(path: np.ndarray, radius: float, colour: np.ndarray, sides: int = 5) -> Shell:
+def _tube_shell(path: np.ndarray, radius: float, colour: np.ndarray, sides: int = 5) -> Shell:
     along = np.gradient(path, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
     first = np.cross(along, [0.3, 0.9, 0.31])
@@ -275,7 +275,7 @@ def _tube(path: np.ndarray, radius: float, colour: np.ndarray, sides: int = 5) -
     )
 
 
-def clothes(style: Style, look: Look, neck: np.ndarray) -> Shell:
+def clothes_shell(style: Style, appearance: Appearance, neck: np.ndarray) -> Shell:
     """Lower neck, chest and shoulders below the posed neck's lower end (3,), bare down to the collar."""
     height = np.array([0.02, 0.0, -0.015, -0.03, -0.045, -0.06, -0.09, -0.15, -0.30])
     across = np.array([0.05, 0.056, 0.063, 0.075, 0.10, 0.135, 0.19, 0.23, 0.25])
@@ -288,7 +288,7 @@ def clothes(style: Style, look: Look, neck: np.ndarray) -> Shell:
     vertices[..., 1] += 0.02 * (np.abs(np.sin(turn)) - 1)[:, None] * np.linspace(0, 1, len(height))
     collar = 0.03 - 0.10 * style.collar * np.clip(np.cos(turn) + 0.6, 0.2, 1)
     bare = np.clip((vertices[..., 1] - collar[:, None]) / 0.006, 0, 1)[..., None]
-    colour = bare * look.skin * 0.9 + (1 - bare) * style.cloth
+    colour = bare * appearance.skin * 0.9 + (1 - bare) * style.cloth
     flat = (neck + vertices).reshape(-1, 3)
     ones = np.ones(len(flat))
     return Shell(flat, _grid_faces(*shape, wrap=True), colour.reshape(-1, 3), ones, 1e3 * flat[:, :2], 0.0, ones * 0.02)

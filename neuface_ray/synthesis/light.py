@@ -54,7 +54,7 @@ def sample_lighting(rng: np.random.Generator, hdr_folder: str | Path | None = No
     """
     maps = material_files(str(hdr_folder), "hdr") if hdr_folder is not None else ()
     if maps and rng.random() < 0.67:
-        harmonics = _turned(_hdr_harmonics(maps[rng.integers(len(maps))], int(rng.integers(8))))
+        harmonics = _balance_white(_hdr_harmonics(maps[rng.integers(len(maps))], int(rng.integers(8))))
     else:
         harmonics = _random_harmonics(rng)
     azimuth = rng.normal() * 0.9 if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
@@ -74,7 +74,7 @@ def sample_lighting(rng: np.random.Generator, hdr_folder: str | Path | None = No
     )
 
 
-def turned_lighting(light: Lighting, rotation: np.ndarray) -> Lighting:
+def rotate_lighting(light: Lighting, rotation: np.ndarray) -> Lighting:
     """The same light in axes turned by a rotation (3, 3): a direction d of the old axes is ``rotation @ d`` in the new."""
     probes = np.random.default_rng(0).normal(size=(64, 3))
     probes /= np.linalg.norm(probes, axis=1, keepdims=True)
@@ -114,7 +114,7 @@ def _hdr_harmonics(path: Path, turn: int) -> np.ndarray:
     return np.einsum("hwk,hwc->kc", harmonic_basis(directions) * solid_angle, image)
 
 
-def _turned(harmonics: np.ndarray) -> np.ndarray:
+def _balance_white(harmonics: np.ndarray) -> np.ndarray:
     """The coefficients with their colour cast halved, as a camera's white balance does."""
     grey = harmonics.mean(1, keepdims=True)
     cast = harmonics[0] / harmonics[0].mean()

@@ -63,7 +63,8 @@ class MotionRange:
     Args:
         yaw_deg, pitch_deg, roll_deg: largest resting angles; most heads are far nearer to the front.
         turning: amplitude of the movement about the resting pose, 1 for talking people. wide: share of poses spread evenly
-            over the whole range. intensity: strength of emotions. odd: share of faces with random unrelated actions.
+            over the whole range. intensity: strength of emotions. random_expressions: share of faces with random actions that
+            have nothing to do with one another.
     """
 
     yaw_deg: float = 80.0
@@ -72,7 +73,7 @@ class MotionRange:
     turning: float = 1.0
     wide: float = 0.4
     intensity: float = 1.0
-    odd: float = 0.3
+    random_expressions: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Motion:
 
 def sample_motion(rng: np.random.Generator, limits: MotionRange, duration_s: float = 0.0) -> Motion:
     """A random movement that is defined from 0 to ``duration_s``."""
-    return Motion(_expression(rng, limits, duration_s), _angles(rng, limits))
+    return Motion(_sample_expression(rng, limits, duration_s), _sample_angles(rng, limits))
 
 
 def angles_to_rotvec(angles_deg: np.ndarray) -> np.ndarray:
@@ -115,7 +116,7 @@ def smooth_noise(rng: np.random.Generator, channels: int, period_s: float) -> Cu
     return lambda t: (weight * np.sin(2 * np.pi * frequency * np.asarray(t)[:, None, None] + phase)).sum(1)
 
 
-def _angles(rng: np.random.Generator, limits: MotionRange) -> Curve:
+def _sample_angles(rng: np.random.Generator, limits: MotionRange) -> Curve:
     bound = np.array([limits.yaw_deg, limits.pitch_deg, limits.roll_deg])
     rest = np.clip(rng.normal(size=3) * [18.0, 8.0, 7.0], -bound, bound)
     wide = rng.random(3) < limits.wide * np.array([1.0, 0.6, 0.35])
@@ -125,18 +126,18 @@ def _angles(rng: np.random.Generator, limits: MotionRange) -> Curve:
     return lambda t: np.clip(rest + amplitude * (slow(t) + 0.15 * fast(t)), -1.1 * bound, 1.1 * bound)
 
 
-def _expression(rng: np.random.Generator, limits: MotionRange, duration_s: float) -> Curve:
-    emotion, speech = _emotion(rng, limits), _speech(rng, duration_s)
-    blink, gaze = _blinks(rng, duration_s), _gaze(rng, duration_s)
+def _sample_expression(rng: np.random.Generator, limits: MotionRange, duration_s: float) -> Curve:
+    emotion, speech = _sample_emotion(rng, limits), _sample_speech(rng, duration_s)
+    blink, gaze = _sample_blinks(rng, duration_s), _sample_gaze(rng, duration_s)
     asymmetry = np.exp(rng.normal(size=len(ARKIT_NAMES)) * 0.18)
-    odd = np.zeros(len(ARKIT_NAMES))
-    if rng.random() < limits.odd:
+    unrelated = np.zeros(len(ARKIT_NAMES))
+    if rng.random() < limits.random_expressions:
         chosen = rng.choice(len(ARKIT_NAMES), rng.integers(1, 6), replace=False)
-        odd[chosen] = rng.beta(1.2, 2.0, len(chosen))
-    odd[ARKIT_NAMES.index("mouthClose")] = 0.0
+        unrelated[chosen] = rng.beta(1.2, 2.0, len(chosen))
+    unrelated[ARKIT_NAMES.index("mouthClose")] = 0.0
 
     def evaluate(times: np.ndarray) -> np.ndarray:
-        face = (emotion(times) + speech(times) + odd) * asymmetry
+        face = (emotion(times) + speech(times) + unrelated) * asymmetry
         lids = blink(times)
         for side in ("Left", "Right"):
             index = ARKIT_NAMES.index(f"eyeBlink{side}")
@@ -166,7 +167,7 @@ def _mirrored(vector: np.ndarray) -> np.ndarray:
     return vector[order]
 
 
-def _emotion(rng: np.random.Generator, limits: MotionRange) -> Curve:
+def _sample_emotion(rng: np.random.Generator, limits: MotionRange) -> Curve:
     """Two emotions that come and go; one in three faces is nearly neutral, smiles are the most frequent of the rest."""
     names = list(EMOTIONS)
     odds = np.array([4.0 if name in ("smile", "grin", "laugh") else 1.0 for name in names])
@@ -181,7 +182,7 @@ def _emotion(rng: np.random.Generator, limits: MotionRange) -> Curve:
     return lambda t: (np.clip(0.75 + 0.45 * wave(t), 0, 1.2) * strength) @ targets
 
 
-def _speech(rng: np.random.Generator, duration_s: float) -> Curve:
+def _sample_speech(rng: np.random.Generator, duration_s: float) -> Curve:
     """Mouth shapes that follow one another about five times a second, in spells of talking; half of the people are silent."""
     step = rng.uniform(0.15, 0.26)
     shapes = np.stack([_vector(VISEMES[name]) for name in rng.choice(list(VISEMES), int(duration_s / step) + 3)])
@@ -199,7 +200,7 @@ def _speech(rng: np.random.Generator, duration_s: float) -> Curve:
     return evaluate
 
 
-def _blinks(rng: np.random.Generator, duration_s: float) -> Curve:
+def _sample_blinks(rng: np.random.Generator, duration_s: float) -> Curve:
     """Lid closure [F]: blinks of a quarter second about every three seconds, on lids that rest open, low or shut."""
     times = np.cumsum(np.concatenate([[rng.uniform(-0.3, 3)], rng.exponential(3.0, int(duration_s / 2) + 2)]))
     rest = rng.choice([0.0, rng.uniform(0.1, 0.5), rng.uniform(0.8, 1.0)], p=[0.72, 0.2, 0.08])
@@ -214,7 +215,7 @@ def _blinks(rng: np.random.Generator, duration_s: float) -> Curve:
     return evaluate
 
 
-def _gaze(rng: np.random.Generator, duration_s: float) -> Curve:
+def _sample_gaze(rng: np.random.Generator, duration_s: float) -> Curve:
     """Both eyes jump between fixations (Gaussian, 10 by 6 degrees); the ARKit look-weights of a rotation are linear in it."""
     starts = np.cumsum(np.concatenate([[0.0], rng.uniform(0.4, 2.0, int(duration_s / 0.4) + 2)]))
     targets = rng.normal(size=(len(starts), 2)) * [11.0, 6.0]

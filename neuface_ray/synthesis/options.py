@@ -34,10 +34,10 @@ class SynthesisOptions(Materials):
     """Spread of the identity coefficients; 1 is the head model's."""
     canonical: float = 0.0
     """0: people's mean is the head model's. Else anywhere up to this share of the way to MediaPipe's canonical face."""
-    sculpted: float = 0.0
+    untextured: float = 0.0
     """Share of people drawn like scans without a texture: one colour, no hair, half of them the face alone."""
-    plain: float = 0.0
-    """Share of people drawn as by plain renderers: without shadows, between linear and display values."""
+    unshaded: float = 0.0
+    """Share of people drawn without shadows and occlusion, between linear and display values."""
     detect: bool = False
     """Also look for the faces with the landmark detector. Faces: its points beside the true ones. Videos: its points instead of
     the true ones, as in annotated datasets; frames in which it finds no face are invalid."""
@@ -51,5 +51,5 @@ class SynthesisOptions(Materials):
             raise UsageError("frames and size must be at least 1, count not negative, and fps positive")
         if self.shape_sd <= 0 or self.canonical < 0:
             raise UsageError(f"shape_sd={self.shape_sd} must be positive, canonical={self.canonical} not negative")
-        if not (0 <= self.sculpted <= 1 and 0 <= self.plain <= 1):
-            raise UsageError(f"sculpted={self.sculpted} and plain={self.plain} must be between 0 and 1")
+        if not (0 <= self.untextured <= 1 and 0 <= self.unshaded <= 1):
+            raise UsageError(f"untextured={self.untextured} and unshaded={self.unshaded} must be between 0 and 1")

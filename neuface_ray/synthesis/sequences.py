@@ -18,21 +18,21 @@ from neuface_ray.synthesis.faces import (
     SCHEME,
     FaceOptions,
     Person,
-    drawn_size,
-    heads_numbers,
-    landmarks_of,
+    head_coefficients,
+    head_landmarks,
     make_person,
-    portrait,
-    posed,
-    seen,
+    posed_vertices,
+    render_person,
+    render_size,
+    visible_landmarks,
 )
-from neuface_ray.synthesis.light import Lighting, sample_lighting, turned_lighting
+from neuface_ray.synthesis.light import Lighting, rotate_lighting, sample_lighting
 from neuface_ray.synthesis.motion import MotionRange, sample_motion
-from neuface_ray.synthesis.renderer import Stage, soften_edges
+from neuface_ray.synthesis.renderer import Renderer, soften_edges
 from neuface_ray.types import Camera, FaceClip, MeshSequence, Segment, View
 
 _SEQUENCE = 3
-_CALM = MotionRange(yaw_deg=45, wide=0.2, odd=0.1)
+_CALM = MotionRange(yaw_deg=45, wide=0.2, random_expressions=0.1)
 _IMAGE_SIZE = 720
 RIG_DEG = {
     "front": (0.0, 0.0),
@@ -65,8 +65,8 @@ class SyntheticSequence:
     visible: np.ndarray
 
 
-def rig(views: int, distance: float) -> tuple[View, ...]:
-    """The first ``views`` cameras of a rig that looks at the world's origin, where the head stands facing +z, y up.
+def build_rig(views: int, distance: float) -> tuple[View, ...]:
+    """Build the first ``views`` cameras of a rig that looks at the world's origin, where the head stands facing +z, y up.
 
     ``left_30`` stands 30 degrees to the subject's left.
     """
@@ -84,30 +84,30 @@ def rig(views: int, distance: float) -> tuple[View, ...]:
     return tuple(cameras)
 
 
-def segment_of(options: SequenceOptions, seed: int, index: int) -> Segment:
-    """The unit of work that ``make_sequence`` fills, known without drawing anything."""
+def sequence_segment(options: SequenceOptions, seed: int, index: int) -> Segment:
+    """The segment that ``make_sequence`` fills, known without rendering anything."""
     name, n = f"synthetic-{seed}-{index:06d}", options.frames
-    views = rig(options.views, options.distance_m)
+    views = build_rig(options.views, options.distance_m)
     return Segment(name, name, views, 0, n, 0, n, person=name, fps=options.fps, licence="synthetic")
 
 
-def make_sequence(stage: Stage, options: SequenceOptions, seed: int, index: int) -> SyntheticSequence:
+def make_sequence(renderer: Renderer, options: SequenceOptions, seed: int, index: int) -> SyntheticSequence:
     """The video number ``index`` of the set ``seed``, of its own person; the same on every machine."""
     rng = np.random.default_rng([seed, _SEQUENCE, index])
-    person = make_person(stage, options.face, seed, index)
+    person = make_person(renderer, options.face, seed, index)
     light = sample_lighting(rng, options.face.hdr)
     motion = sample_motion(rng, options.face.motion, options.frames / options.fps)
     times = np.arange(options.frames) / options.fps
-    expression, pose = heads_numbers(rng, stage.head, motion.expression(times), motion.pose(times))
-    segment = segment_of(options, seed, index)
-    take = partial(_film, stage, options, person, light, expression, pose)
-    takes = [take(view, (seed, index, v)) for v, view in enumerate(segment.views)]
-    fields = {name: np.stack([take[name] for take in takes], 1) for name in takes[0]}
-    return _records(stage, segment, person, fields, expression, times)
+    expression, pose = head_coefficients(rng, renderer.head, motion.expression(times), motion.pose(times))
+    segment = sequence_segment(options, seed, index)
+    render_view = partial(_render_view, renderer, options, person, light, expression, pose)
+    views = [render_view(view, (seed, index, v)) for v, view in enumerate(segment.views)]
+    fields = {name: np.stack([view[name] for view in views], 1) for name in views[0]}
+    return _build_records(renderer.head.id, segment, person, fields, expression, times)
 
 
-def _film(
-    stage: Stage,
+def _render_view(
+    renderer: Renderer,
     options: SequenceOptions,
     person: Person,
     light: Lighting,
@@ -116,42 +116,42 @@ def _film(
     view: View,
     seed: tuple[int, int, int],
 ) -> dict[str, np.ndarray]:
-    """Everything about the frames of one view, stacked along time; ``seed`` is the set's seed, the video and the view."""
+    """Render the frames of one view: all about them, stacked along time; ``seed`` is the set's seed, the video and the view."""
     rng = np.random.default_rng([_SEQUENCE, *seed])
     extrinsics = torch.from_numpy(view.camera.world_to_camera)
     turn = view_rotation(extrinsics)
-    light = turned_lighting(light, turn.numpy())
-    behind = camera_effects.background(rng, _IMAGE_SIZE // 2, options.face.backgrounds)
+    light = rotate_lighting(light, turn.numpy())
+    behind = camera_effects.sample_background(rng, _IMAGE_SIZE // 2, options.face.backgrounds)
     root = torch.from_numpy(person.joints[0])
     middle = torch.from_numpy(person.neutral.mean(0) * [0, 1, 1])
     frames = []
     for t in range(len(pose)):
-        numbers = pose[t].copy()
-        numbers[:3] = matrix_to_rotvec(turn @ rotvec_to_matrix(torch.from_numpy(pose[t, :3]))).numpy()
-        vertices = posed(stage.head, person.shape, expression[t], numbers)
+        view_pose = pose[t].copy()
+        view_pose[:3] = matrix_to_rotvec(turn @ rotvec_to_matrix(torch.from_numpy(pose[t, :3]))).numpy()
+        vertices = posed_vertices(renderer.head, person.shape, expression[t], view_pose)
         translation = (world_to_view((root - middle)[None], extrinsics)[0] - root).numpy()
-        landmarks = landmarks_of(stage.head, vertices)
-        whole = PinholeCamera(translation, view.camera.intrinsics)
-        pixels = whole.project(landmarks)
+        landmarks = head_landmarks(renderer.head, vertices)
+        full_camera = PinholeCamera(translation, view.camera.intrinsics)
+        pixels = full_camera.project(landmarks)
         to_image = crop_to_image(landmark_box(pixels), options.face.crop_scale)
-        side = drawn_size(options.face)
+        side = render_size(options.face)
         to_drawn = crop_to_pixels(side, side) @ np.linalg.inv(to_image)
         camera = PinholeCamera(translation, to_drawn @ view.camera.intrinsics)
-        picture = soften_edges(portrait(stage, person, vertices, numbers, light, camera, side))
+        rendered = soften_edges(render_person(renderer, person, vertices, view_pose, light, camera, side))
         shrink = to_drawn @ np.diag([2.0, 2.0, 1.0])
         wall = cv2.warpAffine(behind, shrink[:2], (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        full = picture.cover * picture.colour + (1 - picture.cover) * wall
-        noise = np.random.default_rng([_SEQUENCE, *seed, t])
+        full = rendered.cover * rendered.colour + (1 - rendered.cover) * wall
+        sensor, noise = np.random.default_rng([_SEQUENCE, *seed[:2]]), np.random.default_rng([_SEQUENCE, *seed, t])
+        image = camera_effects.apply_sensor(sensor, full, options.face.size, noise)
+        unoccluded = np.zeros((side, side))
         crop = to_crop(pixels, to_image)
         frames.append(
             {
-                "crops": camera_effects.sensor(
-                    np.random.default_rng([_SEQUENCE, *seed[:2]]), full, options.face.size, noise
-                ).transpose(2, 0, 1),
+                "crops": image.transpose(2, 0, 1),
                 "landmarks": crop,
-                "visible": seen(picture, np.zeros((side, side)), camera.project(landmarks), camera.depth(landmarks)),
+                "visible": visible_landmarks(rendered, unoccluded, camera.project(landmarks), camera.depth(landmarks)),
                 "crop_to_image": to_image,
-                "pose": numbers,
+                "pose": view_pose,
                 "camera": nearest_weak_camera(torch.from_numpy(landmarks), torch.from_numpy(crop)).numpy(),
                 "translation": translation,
                 "face_px": np.ptp(pixels, axis=0).mean(),
@@ -160,12 +160,12 @@ def _film(
     return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
 
 
-def _records(
-    stage: Stage, segment: Segment, person: Person, fields: dict[str, np.ndarray], expression: np.ndarray, times: np.ndarray
+def _build_records(
+    head_id: str, segment: Segment, person: Person, fields: dict[str, np.ndarray], expression: np.ndarray, times: np.ndarray
 ) -> SyntheticSequence:
     n, name = segment.stop, segment.sequence_id
     shape = (n, len(segment.views))
-    whole = np.ones(shape, bool)
+    valid = np.ones(shape, bool)
     clip = FaceClip(
         clip_id=name,
         segment=segment,
@@ -175,7 +175,7 @@ def _records(
         landmark_confidence=np.ones((*shape, fields["landmarks"].shape[2]), np.float32),
         landmark_scheme=SCHEME,
         crop_to_image=fields["crop_to_image"],
-        valid=whole,
+        valid=valid,
         core=np.ones(n, bool),
         frame_index=np.arange(n),
         source_frame=np.broadcast_to(np.arange(n)[:, None], shape).copy(),
@@ -189,12 +189,12 @@ def _records(
     truth = MeshSequence(
         clip_id=name,
         annotator="truth",
-        head_model=stage.head.id,
+        head_model=head_id,
         shape=np.broadcast_to(person.shape, (*shape, len(person.shape))).astype(np.float32),
         expression=np.broadcast_to(expression[:, None], (*shape, expression.shape[1])).astype(np.float32),
         pose=fields["pose"].astype(np.float32),
         camera=fields["camera"].astype(np.float32),
-        valid=whole,
+        valid=valid,
         translation=fields["translation"].astype(np.float32),
     )
     return SyntheticSequence(clip, truth, fields["visible"])

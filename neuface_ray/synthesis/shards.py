@@ -1,6 +1,6 @@
 """Sets of synthetic faces on disk: folders of plain ``.npy`` arrays, made in parallel, each a function of (seed, number).
 
-``python -m neuface_ray.synthesis.shards --out faces --count 60000 --workers 2`` writes them; what is there already is kept, so
+``python -m neuface_ray.synthesis.shards --out faces --count 60000 --workers 2`` writes them; what is there already stays, so
 that a broken run goes on where it stopped.
 """
 
@@ -22,16 +22,15 @@ import torch
 
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.heads import load_head
+from neuface_ray.renamed import translate
 from neuface_ray.synthesis.detections import detect_faces
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.materials import check_materials
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 
 FIELDS = ("image", "shape", "expression", "pose", "camera", "landmarks", "visible", "intrinsics", "translation")
 SHARD_SIZE = 512
 DETECTED = "detected.npy"
-_RENAMED = {"skins": "textures"}
-"""Options of shards by the names that earlier versions wrote: former -> present."""
 
 
 def write_shard(
@@ -52,13 +51,13 @@ def write_shard(
     Raises:
         UsageError: the existing shard was made with another seed, head or other options.
     """
-    stage, target = _stage(head), shard_path(folder, number)
+    renderer, target = _load_renderer(head), shard_path(folder, number)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    if not is_there(target, options, seed, number, stage.head.id):
-        faces = [make_face(stage, options, seed, index) for index in range(number * size, (number + 1) * size)]
+    if not shard_exists(target, options, seed, number, renderer.head.id):
+        faces = [make_face(renderer, options, seed, index) for index in range(number * size, (number + 1) * size)]
         arrays = {name: np.stack([getattr(face, name) for face in faces]) for name in FIELDS}
-        _write_arrays(target, arrays, described(options, seed, number, stage.head.id))
+        _write_arrays(target, arrays, describe_shard(options, seed, number, renderer.head.id))
     if detect and not has_detections(target):
         _replace_array(target / DETECTED, detect_faces(np.load(target / "image.npy", mmap_mode="r")))
     return target
@@ -94,29 +93,31 @@ def shard_path(folder: str | Path, number: int) -> Path:
     return Path(folder) / f"shard-{number:05d}"
 
 
-def described(options: FaceOptions, seed: int, number: int, head: str) -> dict[str, object]:
+def describe_shard(options: FaceOptions, seed: int, number: int, head: str) -> dict[str, object]:
     """All that a shard's faces depend on, as its ``about.json`` holds it; ``head`` is the head model's id."""
     return {"seed": seed, "number": number, "options": asdict(options), "head": head}
 
 
-def is_there(path: Path, options: FaceOptions, seed: int, number: int, head: str) -> bool:
+def shard_exists(path: Path, options: FaceOptions, seed: int, number: int, head: str) -> bool:
     """Whether a shard has been made; raises UsageError when what lies there is another one."""
     if not path.is_dir():
         return False
-    asked = json.loads(json.dumps(described(options, seed, number, head)))
+    asked = json.loads(json.dumps(describe_shard(options, seed, number, head)))
     found = json.loads((path / "about.json").read_text())
-    found["options"] = {_RENAMED.get(name, name): value for name, value in found["options"].items()}
+    found["options"] = translate(found["options"])
     if found != asked:
         asked, found = (about | about["options"] for about in (asked, found))
         names = [name for name in asked if name != "options" and asked[name] != found.get(name)]
-        told = ", ".join(f"{name} {found.get(name)!r}, not {asked[name]!r}" for name in names) or "keys of another version"
-        raise UsageError(f"{path} was made with {told}; name another folder, or the same settings")
+        different = ", ".join(f"{name} {found.get(name)!r}, not {asked[name]!r}" for name in names)
+        raise UsageError(
+            f"{path} was made with {different or 'keys of another version'}; name another folder, or the same settings"
+        )
     return True
 
 
 @lru_cache(maxsize=1)
-def _stage(head: str) -> Stage:
-    return Stage(load_head(head))
+def _load_renderer(head: str) -> Renderer:
+    return Renderer(load_head(head))
 
 
 def write_shards(
@@ -151,18 +152,22 @@ def main() -> None:
     parser.add_argument("--head", default="open_head", help="head model (default open_head)")
     for name, flags in (("textures", ["--textures", "--skins"]), ("hdr", ["--hdr"]), ("backgrounds", ["--backgrounds"])):
         parser.add_argument(*flags, dest=name, help=f"folder of {name}; without it they are painted")
-    parser.add_argument("--sculpted", type=float, default=0.0, help="share of people drawn like untextured scans (default 0)")
-    parser.add_argument("--plain", type=float, default=0.0, help="share of people drawn as by plain renderers (default 0)")
+    for name, former, text in (
+        ("untextured", "sculpted", "share of people drawn like scans without a texture (default 0)"),
+        ("unshaded", "plain", "share of people drawn without shadows (default 0)"),
+    ):
+        parser.add_argument(f"--{name}", f"--{former}", dest=name, type=float, default=0.0, help=text)
     parser.add_argument("--shape-sd", type=float, default=1.0, help="spread of the identity coefficients (default 1)")
     parser.add_argument("--canonical", type=float, default=0.0, help="see FaceOptions (default 0)")
     parser.add_argument("--detect", action="store_true", help="also store a detector's landmarks")
-    given = parser.parse_args()
-    names = ("size", "textures", "hdr", "backgrounds", "sculpted", "plain", "shape_sd", "canonical")
-    chosen = {name: getattr(given, name) for name in names}
-    options = replace(FaceOptions(), **chosen)
+    arguments = parser.parse_args()
+    names = ("size", "textures", "hdr", "backgrounds", "untextured", "unshaded", "shape_sd", "canonical")
+    options = replace(FaceOptions(), **{name: getattr(arguments, name) for name in names})
     try:
         check_materials("", options)
-        write_shards(given.out, options, given.seed, given.count, given.workers, given.head, given.detect)
+        write_shards(
+            arguments.out, options, arguments.seed, arguments.count, arguments.workers, arguments.head, arguments.detect
+        )
     except NeufaceError as error:
         parser.error(str(error))
 

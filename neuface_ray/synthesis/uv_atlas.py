@@ -1,6 +1,6 @@
-"""A head's surface as a painter sees it: fields around brows, lips, eyes, beard and scalp, drawn once on the rest shape.
+"""The UV atlas of a head that painting goes by: fields around brows, lips, eyes, beard and scalp, made once at rest.
 
-The chart unrolls the head onto a cylinder about the vertical through the root joint; its coordinates are millimetres of arc
+The atlas unrolls the head onto a cylinder about the vertical through the root joint; its coordinates are millimetres of arc
 and height at the average face's radius, so that every head whose landmarks are known can be painted, with or without UVs.
 """
 
@@ -46,11 +46,11 @@ _CURVES = {
 
 
 @dataclass(frozen=True)
-class Chart:
+class UvAtlas:
     """What painting needs to know of a head model.
 
     Args:
-        coordinates: (N, 2) float32 chart position of each vertex, millimetres. fields: float32 [320, 600, 8], see FIELDS:
+        coordinates: (N, 2) float32 atlas position of each vertex, millimetres. fields: float32 [320, 600, 8], see FIELDS:
             distance (mm) from the brow's middle line and the way along it (0 inner to 1 outer end), signed distance from
             the lips' and the eyes' outline (negative inside), and 0 to 1 weights of beard, scalp, flush and creases.
         part: (T,) index into PARTS of each triangle. occlusion: (N,) share of the sky each vertex sees at rest.
@@ -65,10 +65,10 @@ class Chart:
     rest: np.ndarray
     neck: np.ndarray
 
-    def at(self, points: np.ndarray) -> np.ndarray:
-        """Fields (P, 8) at chart coordinates (P, 2)."""
-        places = (points - np.float32([LEFT_MM, TOP_MM])) * np.float32([1, -1])
-        return np.concatenate([look_up(half, places) for half in self._halves], -1)
+    def sample(self, points: np.ndarray) -> np.ndarray:
+        """Fields (P, 8) at atlas coordinates (P, 2)."""
+        pixels = (points - np.float32([LEFT_MM, TOP_MM])) * np.float32([1, -1])
+        return np.concatenate([sample_bilinear(half, pixels) for half in self._halves], -1)
 
     @cached_property
     def _halves(self) -> tuple[np.ndarray, np.ndarray]:
@@ -76,19 +76,19 @@ class Chart:
         return np.ascontiguousarray(self.fields[..., :4]), np.ascontiguousarray(self.fields[..., 4:])
 
 
-def look_up(image: np.ndarray, places: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+def sample_bilinear(image: np.ndarray, pixels: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """Bilinear values (P, C <= 4) of an image [H, W, C] at columns and rows (P, 2) counted from the first pixel's centre."""
-    count = len(places)
+    count = len(pixels)
     if not count:
         return np.zeros((0, image.shape[2]), np.float32)
     padded = np.zeros((-(-count // 256) * 256, 2), np.float32)
-    padded[:count] = places
+    padded[:count] = pixels
     grid = padded.reshape(-1, 256, 2)
     return cv2.remap(image, grid, None, cv2.INTER_LINEAR, borderMode=border).reshape(len(padded), -1)[:count]
 
 
-def build_chart(head: HeadModel) -> Chart:
-    """The chart of a head; raises UsageError when it has neither MediaPipe's nor the 68 landmarks."""
+def build_uv_atlas(head: HeadModel) -> UvAtlas:
+    """Build the atlas of a head; raises UsageError when it has neither MediaPipe's nor the 68 landmarks."""
     rest, faces = head.template.double().numpy(), head.faces.numpy()
     scheme = next((name for name in _CURVES if _has(head, name)), None)
     if scheme is None:
@@ -99,7 +99,7 @@ def build_chart(head: HeadModel) -> Chart:
     neck = head.regions.get("neck")
     base = rest[neck.numpy()] if neck is not None else rest[rest[:, 1] < np.quantile(rest[:, 1], 0.05)]
     low = base[base[:, 1] < np.quantile(base[:, 1], 0.4)].mean(0)
-    return Chart(
+    return UvAtlas(
         unroll(rest).astype(np.float32),
         _fields(points, _CURVES[scheme]),
         part,
@@ -111,7 +111,7 @@ def build_chart(head: HeadModel) -> Chart:
 
 
 def unroll(points: np.ndarray) -> np.ndarray:
-    """Chart coordinates (..., 2), millimetres, of rest positions (..., 3), metres."""
+    """Atlas coordinates (..., 2), millimetres, of rest positions (..., 3), metres."""
     angle = np.arctan2(points[..., 0], points[..., 2])
     return np.stack([RADIUS_MM * angle, 1e3 * points[..., 1]], -1)
 
@@ -144,48 +144,50 @@ def _fields(points: np.ndarray, curves: dict) -> np.ndarray:
     y = TOP_MM - np.arange(HEIGHT)
     grid = np.stack(np.meshgrid(x, y), -1).astype(np.float64)
     brows = [np.mean([points[upper], points[lower]], 0) for upper, lower in (curves["brows"], curves["brows_left"])]
-    distances = [_polyline(grid, brow) for brow in brows]
+    distances = [_distance_to_polyline(grid, brow) for brow in brows]
     nearer = distances[0][0] < distances[1][0]
     brow, along = (np.where(nearer, distances[0][k], distances[1][k]) for k in (0, 1))
     lips = points[curves["lips"]]
     eyes = [points[curves[name]] for name in ("eyes", "eyes_left")]
-    lip = _signed(grid, lips)
-    eye = np.minimum(*(_signed(grid, outline) for outline in eyes))
+    lip = _signed_distance(grid, lips)
+    eye = np.minimum(*(_signed_distance(grid, outline) for outline in eyes))
     chin, nose = points[curves["chin"]], points[curves["nose"]]
-    fields = [brow, along, lip, eye, *_soft(grid, lips.mean(0), np.mean([o.mean(0) for o in eyes], 0), chin, nose)]
+    fields = [brow, along, lip, eye, *_region_weights(grid, lips.mean(0), np.mean([o.mean(0) for o in eyes], 0), chin, nose)]
     return np.stack(fields, -1).astype(np.float32)
 
 
-def _soft(grid: np.ndarray, mouth: np.ndarray, eyes: np.ndarray, chin: np.ndarray, nose: np.ndarray) -> list[np.ndarray]:
-    """Weights of beard, scalp, flush and creases on the chart (H, W)."""
+def _region_weights(
+    grid: np.ndarray, mouth: np.ndarray, eyes: np.ndarray, chin: np.ndarray, nose: np.ndarray
+) -> list[np.ndarray]:
+    """Weights of beard, scalp, flush and creases on the atlas (H, W)."""
     x, y = np.abs(grid[..., 0] - mouth[0]), grid[..., 1]
     jaw_top = mouth[1] + np.interp(x, [0, 30, 60, 90, 120, 140, 300], [12, 6, -4, 22, 52, 40, -400])
-    beard = _step(jaw_top - y, 7) * _step(y - (chin[1] - 22), 12) * _step(142 - x, 12)
+    beard = _ramp(jaw_top - y, 7) * _ramp(y - (chin[1] - 22), 12) * _ramp(142 - x, 12)
     moustache_top = nose[1] - 7
-    beard = np.maximum(beard, _step(moustache_top - y, 4) * _step(y - mouth[1], 6) * _step(34 - x, 6))
+    beard = np.maximum(beard, _ramp(moustache_top - y, 4) * _ramp(y - mouth[1], 6) * _ramp(34 - x, 6))
     line = np.interp(
         x,
         [0, 45, 75, 100, 125, 135, 160, 178, 200, 260, 300],
         np.array([62, 58, 50, 30, 0, -12, 20, 12, -25, -55, -60]) + eyes[1],
     )
-    scalp = _step(y - line, 9)
+    scalp = _ramp(y - line, 9)
     cheek = np.exp(-(((x - 42) / 17) ** 2) - ((y - (nose[1] + 2)) / 15) ** 2)
     tip = np.exp(-((x / 12) ** 2) - ((y - nose[1]) / 10) ** 2)
     ear = np.exp(-(((x - 155) / 22) ** 2) - ((y - nose[1]) / 32) ** 2)
     fold = np.abs(x - np.interp(y, [mouth[1] - 14, mouth[1] + 8, nose[1] + 6], [38, 34, 18]))
-    fold = np.exp(-((fold / 2.5) ** 2)) * _step(y - (mouth[1] - 14), 6) * _step(nose[1] + 8 - y, 6)
+    fold = np.exp(-((fold / 2.5) ** 2)) * _ramp(y - (mouth[1] - 14), 6) * _ramp(nose[1] + 8 - y, 6)
     brow_line = eyes[1] + 28
-    forehead = np.exp(-(((y - brow_line) % 9.0 - 4.5) ** 2) / 1.2) * _step(y - brow_line, 5) * _step(brow_line + 28 - y, 5)
-    bag = np.exp(-(((np.hypot((x - 33) / 1.4, y - eyes[1]) - 11) / 2.2) ** 2)) * _step(eyes[1] - 3 - y, 3)
-    crease = np.clip(fold + 0.5 * forehead * _step(58 - x, 12) + 0.6 * bag, 0, 1)
+    forehead = np.exp(-(((y - brow_line) % 9.0 - 4.5) ** 2) / 1.2) * _ramp(y - brow_line, 5) * _ramp(brow_line + 28 - y, 5)
+    bag = np.exp(-(((np.hypot((x - 33) / 1.4, y - eyes[1]) - 11) / 2.2) ** 2)) * _ramp(eyes[1] - 3 - y, 3)
+    crease = np.clip(fold + 0.5 * forehead * _ramp(58 - x, 12) + 0.6 * bag, 0, 1)
     return [beard, scalp, np.clip(cheek + 0.8 * tip + 0.9 * ear, 0, 1), crease]
 
 
-def _step(value: np.ndarray, width: float) -> np.ndarray:
+def _ramp(value: np.ndarray, width: float) -> np.ndarray:
     return np.clip(0.5 + value / (2 * width), 0, 1)
 
 
-def _polyline(grid: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distance_to_polyline(grid: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance (H, W) to a polyline (K, 2) and how far along it the nearest point lies, in [0, 1]."""
     best, along = np.full(grid.shape[:2], np.inf), np.zeros(grid.shape[:2])
     for k in range(len(line) - 1):
@@ -197,9 +199,9 @@ def _polyline(grid: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return best, along
 
 
-def _signed(grid: np.ndarray, outline: np.ndarray) -> np.ndarray:
+def _signed_distance(grid: np.ndarray, outline: np.ndarray) -> np.ndarray:
     """Distance (H, W) to a closed outline (K, 2), negative inside."""
-    distance, _ = _polyline(grid, np.concatenate([outline, outline[:1]]))
+    distance, _ = _distance_to_polyline(grid, np.concatenate([outline, outline[:1]]))
     polygon = ((outline - [LEFT_MM, TOP_MM]) * [1, -1] * 16).round().astype(np.int32)
     inside = cv2.fillPoly(np.zeros(grid.shape[:2], np.uint8), [polygon], 1, shift=4)
     return np.where(inside, -distance, distance)
@@ -212,10 +214,10 @@ def _occlusion(rest: np.ndarray, faces: np.ndarray, skin: np.ndarray, rays: int 
     height, turn = 1 - 2 * k / rays, k * np.pi * (3 - np.sqrt(5))
     sphere = np.stack([np.sqrt(1 - height**2) * np.cos(turn), height, np.sqrt(1 - height**2) * np.sin(turn)], -1)
     caster = RayCaster(rest, skin)
-    seen, total = np.zeros(len(rest)), np.zeros(len(rest))
+    unblocked, total = np.zeros(len(rest)), np.zeros(len(rest))
     for direction in sphere:
         cosine = np.clip(normals @ direction, 0, None)
         open_sky = ~caster.blocked(rest + 1e-3 * normals + 5e-4 * direction, direction)
-        seen += cosine * open_sky
+        unblocked += cosine * open_sky
         total += cosine
-    return (seen / np.maximum(total, 1e-6)).astype(np.float32)
+    return (unblocked / np.maximum(total, 1e-6)).astype(np.float32)

@@ -14,7 +14,7 @@ from neuface_ray.methods.direct_fitting.annotator import DirectFitting
 from neuface_ray.metrics.annotation import mpve
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.motion import MotionRange
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
 from neuface_ray.types import FaceClip
 
@@ -24,13 +24,13 @@ FRAMES, SIZE, MARGIN = 4, 256, 64
 @pytest.fixture(scope="module")
 def filmed():
     """A synthetic sequence from three calibrated cameras whose landmarks were detected in its pictures."""
-    stage = Stage(load_head())
-    motion = MotionRange(yaw_deg=15, pitch_deg=8, roll_deg=5, wide=0, odd=0)
+    renderer = Renderer(load_head())
+    motion = MotionRange(yaw_deg=15, pitch_deg=8, roll_deg=5, wide=0, random_expressions=0)
     options = SequenceOptions(frames=FRAMES, views=3, face=FaceOptions(size=SIZE, occluded=0.0, far=0.0, motion=motion))
-    sequence = make_sequence(stage, options, seed=4, index=1)
+    sequence = make_sequence(renderer, options, seed=4, index=1)
     with FaceDetector(MediaConfig(max_faces=1)) as detector:
         clip = detected(sequence.clip, detector)
-    return stage.head, clip, sequence.truth
+    return renderer.head, clip, sequence.truth
 
 
 def detected(clip: FaceClip, detector: FaceDetector) -> FaceClip:

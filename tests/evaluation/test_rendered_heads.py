@@ -17,7 +17,7 @@ from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.metrics.landmarks import source_landmarks
 from neuface_ray.synthesis.materials import Materials
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def head():
 @pytest.fixture(scope="module")
 def subject(head):
     """A synthetic person with a resting face."""
-    return SyntheticSubject(Stage(head), evaluation_faces(256, 1.0, 0.0, Materials()), 3, 1, 1.0)
+    return SyntheticSubject(Renderer(head), evaluation_faces(256, 1.0, 0.0, Materials()), 3, 1, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,6 @@ def test_stills_become_a_video_or_views(subject, media, detector):
     assert views.crops.shape == (1, 2, 3, 64, 64)
     assert views.image_size.tolist() == [[256, 256]] * 2
     assert len(views.source_hash) == len(views.segment.views) == 2
-    assert Observations.of(views, subject.stage.head).calibrated
-    assert not Observations.of(video, subject.stage.head).calibrated
+    assert Observations.of(views, subject.renderer.head).calibrated
+    assert not Observations.of(video, subject.renderer.head).calibrated
     np.testing.assert_allclose(source_landmarks(views)[0, 0], source_landmarks(stills[0])[0, 0])

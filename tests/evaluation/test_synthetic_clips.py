@@ -9,7 +9,7 @@ from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.metrics.landmarks import source_landmarks
 from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import SequenceOptions
 
 
@@ -26,7 +26,7 @@ def options():
 @pytest.mark.parametrize("landmarks", ["detected", "true"])
 def test_a_ground_truth_clip_is_seen_by_the_detector_and_survives_its_file(head, options, landmarks, tmp_path):
     media = MediaConfig(crop_size=128, max_faces=1)
-    known = synthetic_clips.make_ground_truth_clip(Stage(head), options, 5, 0, media, landmarks)
+    known = synthetic_clips.make_ground_truth_clip(Renderer(head), options, 5, 0, media, landmarks)
     assert known.clip.crops.shape == (3, 2, 3, 128, 128)
     assert known.clip.valid.any()
     given = source_landmarks(known.clip)[known.clip.valid]

@@ -40,7 +40,7 @@ from neuface_ray.methods.recipe import Recipe, StepContext
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator, build_recipe
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.synthesis.faces import FaceOptions, make_face
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.loop import Learner, update, validate
@@ -63,8 +63,8 @@ def head() -> HeadModel:
 
 
 @cache
-def stage() -> Stage:
-    return Stage(head())
+def renderer() -> Renderer:
+    return Renderer(head())
 
 
 def compute(name: str) -> Arrays:
@@ -357,7 +357,7 @@ def synthetic_face() -> Arrays:
     """A drawn still of each of two persons."""
     found = {}
     for index in (1, 6):
-        face = make_face(stage(), FaceOptions(size=96), 3, index)
+        face = make_face(renderer(), FaceOptions(size=96), 3, index)
         names = ("image", *LABELS, "landmarks", "visible", "intrinsics", "translation")
         found |= {f"{index} {name}": getattr(face, name) for name in names}
     return found
@@ -365,7 +365,7 @@ def synthetic_face() -> Arrays:
 
 def synthetic_sequence() -> Arrays:
     """Two drawn frames of a video in three views."""
-    made = make_sequence(stage(), SequenceOptions(2, views=3, face=FaceOptions(size=64)), 11, 4)
+    made = make_sequence(renderer(), SequenceOptions(2, views=3, face=FaceOptions(size=64)), 11, 4)
     names = (*LABELS, "translation")
     found = {name: getattr(made.truth, name) for name in names} | {"visible": made.visible}
     return found | {name: getattr(made.clip, name) for name in ("crops", "landmarks", "crop_to_image", "face_px")}

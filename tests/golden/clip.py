@@ -13,14 +13,16 @@ import numpy as np
 from neuface_ray.heads import HeadModel
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.motion import MotionRange
-from neuface_ray.synthesis.renderer import Stage
-from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence, segment_of
+from neuface_ray.synthesis.renderer import Renderer
+from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence, sequence_segment
 from neuface_ray.types import FaceClip, MeshSequence
 
 PATH = Path(__file__).with_name("clip.npz")
 FRAMES, VIEWS, SIDE, SEED = 6, 2, 128, 5
 OPTIONS = SequenceOptions(
-    FRAMES, views=VIEWS, face=FaceOptions(size=SIDE, motion=MotionRange(yaw_deg=45, wide=0.2, odd=0.1), occluded=0.0)
+    FRAMES,
+    views=VIEWS,
+    face=FaceOptions(size=SIDE, motion=MotionRange(yaw_deg=45, wide=0.2, random_expressions=0.1), occluded=0.0),
 )
 LOST = (2, 1)
 """The frame and view in which no face was found."""
@@ -30,7 +32,7 @@ _OF_TRUTH = ("shape", "expression", "pose", "camera", "translation")
 
 def draw_clip(head: HeadModel) -> None:
     """Writes the file anew; every golden value but those of drawing changes with it."""
-    made = make_sequence(Stage(head), OPTIONS, SEED, 0)
+    made = make_sequence(Renderer(head), OPTIONS, SEED, 0)
     arrays = {name: getattr(made.clip, name) for name in _OF_CLIP} | {name: getattr(made.truth, name) for name in _OF_TRUTH}
     np.savez_compressed(PATH, visible=made.visible, **arrays)
 
@@ -43,7 +45,7 @@ def load_clip(head: HeadModel, calibrated: bool = False) -> tuple[FaceClip, Mesh
     valid = np.ones(grid, bool)
     valid[LOST] = False
     arrays["crops"][LOST], arrays["landmarks"][LOST] = 0, 0
-    segment = segment_of(OPTIONS, SEED, 0)
+    segment = sequence_segment(OPTIONS, SEED, 0)
     if not calibrated:
         segment = replace(segment, views=tuple(replace(view, camera=None) for view in segment.views))
     clip = FaceClip(

@@ -15,14 +15,14 @@ from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, detected
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, with_detections
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import make_sequence
 from neuface_ray.synthesis.shards import SHARD_SIZE
 from neuface_ray.training.pictures import crops_of
 
 
-@pytest.mark.parametrize("bad", ["kind=film", "views=8", "frames=0", "sculpted=2", "plain=-1", "fps=0", "canonical=-1"])
+@pytest.mark.parametrize("bad", ["kind=film", "views=8", "frames=0", "untextured=2", "unshaded=-1", "fps=0", "canonical=-1"])
 def test_wrong_settings_are_refused(bad):
     with pytest.raises(UsageError, match=bad.split("=")[0]):
         load(SynthesizeConfig, None, ["output=x", bad])
@@ -49,20 +49,20 @@ def test_a_video_lands_in_a_dataset_whose_numbers_are_the_truth(tmp_path):
     output = Output.open(config.output, Provenance("run", "truth", load_head().id, {}))
     assert _make_video(0, config, pickle.dumps(output)) == 6
     finalise(output.store)
-    made = make_sequence(Stage(load_head()), config.sequence_options(), 0, 0)
+    sequence = make_sequence(Renderer(load_head()), config.sequence_options(), 0, 0)
     dataset = neuface_ray.open(config.output)
     assert len(dataset) == 6
     rows = to_arrays(dataset.frames(["clip_id", "view", "frame_index"]))
-    views = [view.name for view in made.clip.segment.views]
+    views = [view.name for view in sequence.clip.segment.views]
     crops = dict(crops_of(rows, 32, dataset.store))
     assert len(crops) == 6
     for index, image in crops.items():
-        expected = made.clip.crops[rows["frame_index"][index], views.index(rows["view"][index])]
+        expected = sequence.clip.crops[rows["frame_index"][index], views.index(rows["view"][index])]
         np.testing.assert_array_equal(image.transpose(2, 0, 1), expected)
-    pictures = pq.read_table(tmp_path / "out" / "images" / f"{made.clip.clip_id}.images").to_pylist()
+    pictures = pq.read_table(tmp_path / "out" / "images" / f"{sequence.clip.clip_id}.images").to_pylist()
     for picture in pictures:
-        assert picture["visible"] == made.visible[picture["frame"], views.index(picture["view"])].tolist()
-    np.testing.assert_array_equal(dataset.clip(made.clip.clip_id).array("pose"), made.truth.pose)
+        assert picture["visible"] == sequence.visible[picture["frame"], views.index(picture["view"])].tolist()
+    np.testing.assert_array_equal(dataset.clip(sequence.clip.clip_id).array("pose"), sequence.truth.pose)
 
 
 def test_a_shard_is_made_where_the_configuration_says(tmp_path, monkeypatch):
@@ -80,16 +80,16 @@ def test_videos_hold_what_a_detector_finds_where_that_is_wanted(tmp_path):
     output = Output.open(config.output, Provenance("run", "truth", load_head().id, {}))
     _make_video(0, config, pickle.dumps(output))
     finalise(output.store)
-    made = make_sequence(Stage(load_head()), config.sequence_options(), 0, 0)
-    clip = neuface_ray.open(config.output).clip(made.clip.clip_id)
+    sequence = make_sequence(Renderer(load_head()), config.sequence_options(), 0, 0)
+    clip = neuface_ray.open(config.output).clip(sequence.clip.clip_id)
     found, landmarks = clip.array("valid"), clip.array("landmarks")
     assert found.any()
-    distance = np.linalg.norm(landmarks - made.clip.landmarks, axis=-1).mean(-1)
+    distance = np.linalg.norm(landmarks - sequence.clip.landmarks, axis=-1).mean(-1)
     assert (distance[found] < 0.1).all()
     assert (distance[found] > 1e-3).all()
-    np.testing.assert_array_equal(clip.array("pose"), made.truth.pose)
-    black = replace(made.clip, crops=np.zeros_like(made.clip.crops))
-    clip, truth = detected(replace(made, clip=black))
+    np.testing.assert_array_equal(clip.array("pose"), sequence.truth.pose)
+    black = replace(sequence.clip, crops=np.zeros_like(sequence.clip.crops))
+    clip, truth = with_detections(replace(sequence, clip=black))
     assert not clip.valid.any()
     assert not truth.valid.any()
     assert np.isnan(clip.landmarks).all()

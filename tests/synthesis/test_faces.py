@@ -11,53 +11,53 @@ from neuface_ray.geometry.cameras import project_pinhole, project_weak
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads import load_head
 from neuface_ray.media.crop import landmark_box
-from neuface_ray.synthesis.appearance import DISPLAY
+from neuface_ray.synthesis.appearance import DISPLAY_EXPONENT
 from neuface_ray.synthesis.faces import (
     FaceOptions,
-    landmarks_of,
+    head_landmarks,
     make_face,
     make_person,
-    portrait,
-    posed,
+    posed_vertices,
+    render_person,
 )
 from neuface_ray.synthesis.hair import Style
 from neuface_ray.synthesis.light import Lighting
 from neuface_ray.synthesis.motion import MotionRange
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.shards import write_shard
 from neuface_ray.types import ARKIT_NAMES
 
 
 @pytest.fixture(scope="module")
-def stage():
+def renderer():
     torch.set_num_threads(1)
-    return Stage(load_head())
+    return Renderer(load_head())
 
 
-def test_a_face_depends_on_seed_and_index_alone(stage):
+def test_a_face_depends_on_seed_and_index_alone(renderer):
     options = FaceOptions(size=64)
-    first = make_face(stage, options, 5, 11)
-    make_face(stage, options, 6, 3)
-    again = make_face(Stage(stage.head), options, 5, 11)
+    first = make_face(renderer, options, 5, 11)
+    make_face(renderer, options, 6, 3)
+    again = make_face(Renderer(renderer.head), options, 5, 11)
     for name in ("image", "shape", "expression", "pose", "landmarks"):
         assert np.array_equal(getattr(first, name), getattr(again, name)), name
-    assert not np.array_equal(first.image, make_face(stage, options, 6, 11).image)
+    assert not np.array_equal(first.image, make_face(renderer, options, 6, 11).image)
 
 
-def test_images_of_one_person_share_identity_and_nothing_else(stage):
+def test_images_of_one_person_share_identity_and_nothing_else(renderer):
     options = FaceOptions(size=48, images_per_person=2)
-    a, b, c = (make_face(stage, options, 1, index) for index in (2, 3, 4))
+    a, b, c = (make_face(renderer, options, 1, index) for index in (2, 3, 4))
     assert np.array_equal(a.shape, b.shape)
     assert not np.array_equal(a.shape, c.shape)
     assert not np.array_equal(a.pose, b.pose)
     assert np.abs(a.shape).max() <= options.max_sd
 
 
-def test_truth_is_exact(stage):
+def test_truth_is_exact(renderer):
     options = FaceOptions(size=64, occluded=0.0)
     for index in range(4):
-        face = make_face(stage, options, 9, index)
-        points = landmarks_of(stage.head, posed(stage.head, face.shape, face.expression, face.pose))
+        face = make_face(renderer, options, 9, index)
+        points = head_landmarks(renderer.head, posed_vertices(renderer.head, face.shape, face.expression, face.pose))
         pixels = project_pinhole(*map(torch.from_numpy, (points, face.translation, face.intrinsics))).numpy()
         np.testing.assert_allclose(pixels / 32 - 1, face.landmarks, atol=2e-4)
         box = landmark_box(face.landmarks)
@@ -69,24 +69,25 @@ def test_truth_is_exact(stage):
         assert face.image.std() > 3
 
 
-def test_landmarks_of_the_far_side_are_hidden_and_the_near_side_is_seen(stage):
+def test_landmarks_of_the_far_side_are_hidden_and_the_near_side_is_seen(renderer):
     from neuface_ray.synthesis.motion import MotionRange
 
     turned = FaceOptions(size=64, occluded=0.0, motion=MotionRange(turning=0, wide=0, yaw_deg=0.1, pitch_deg=0.1, roll_deg=0.1))
-    frontal = make_face(stage, turned, 0, 0)
+    frontal = make_face(renderer, turned, 0, 0)
     assert frontal.visible[[1, 4, 61, 291]].all()
-    many = [make_face(stage, FaceOptions(size=64, occluded=0.0), 2, i) for i in range(24)]
+    many = [make_face(renderer, FaceOptions(size=64, occluded=0.0), 2, i) for i in range(24)]
     yaw = np.array([face.pose[1] for face in many])
     nose_bridge_sides = np.array([face.visible[[133, 362]] for face in many])  # inner corners of the right and the left eye
     assert (np.abs(yaw) > 0.8).sum() >= 3
     assert not nose_bridge_sides[yaw > 0.95, 1].all() or not nose_bridge_sides[yaw < -0.95, 0].all()
 
 
-def test_what_the_picture_shows_is_at_the_landmarks(stage):
+def test_what_the_picture_shows_is_at_the_landmarks(renderer):
     """A darker brow, red lips and the whites of the eyes are where the landmarks say, in most pictures."""
     options = FaceOptions(size=128, occluded=0.0)
     redder = 0
-    faces = [face for face in (make_face(stage, options, 4, 4 * i) for i in range(16)) if face.visible[[0, 17, 50, 280]].all()]
+    faces = (make_face(renderer, options, 4, 4 * i) for i in range(16))
+    faces = [face for face in faces if face.visible[[0, 17, 50, 280]].all()]
     for face in faces:
 
         def patch(index, face=face):
@@ -99,72 +100,75 @@ def test_what_the_picture_shows_is_at_the_landmarks(stage):
     assert redder >= 0.7 * len(faces)
 
 
-def test_folders_of_textures_light_and_backgrounds_are_used(stage, tmp_path):
+def test_folders_of_textures_light_and_backgrounds_are_used(renderer, tmp_path):
     for name, colour in (("textures", (40, 200, 40)), ("backgrounds", (200, 30, 30))):
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / "a.png"), np.full((32, 32, 3), colour, np.uint8))
     options = FaceOptions(size=48, textures=str(tmp_path / "textures"), backgrounds=str(tmp_path / "backgrounds"))
-    green = [make_face(stage, options, 0, 4 * i).image.reshape(-1, 3).mean(0) for i in range(8)]
+    green = [make_face(renderer, options, 0, 4 * i).image.reshape(-1, 3).mean(0) for i in range(8)]
     assert any(mean[1] > mean[0] + 15 for mean in green)
     with pytest.raises(DataError, match=r"no \.png"):
-        make_face(stage, FaceOptions(textures=str(tmp_path / "nothing")), 0, 0)
+        make_face(renderer, FaceOptions(textures=str(tmp_path / "nothing")), 0, 0)
 
 
-def test_sculpted_people_have_one_colour_and_the_same_shapes(stage):
-    plain, sculpted = FaceOptions(size=64, occluded=0.0), FaceOptions(size=64, occluded=0.0, sculpted=1.0)
-    people = [(make_person(stage, plain, 3, n), make_person(stage, sculpted, 3, n)) for n in range(8)]
-    assert all(np.array_equal(a.shape, b.shape) and not a.look.sculpted and b.look.sculpted for a, b in people)
+def test_untextured_people_have_one_colour_and_the_same_shapes(renderer):
+    textured, untextured = FaceOptions(size=64, occluded=0.0), FaceOptions(size=64, occluded=0.0, untextured=1.0)
+    people = [(make_person(renderer, textured, 3, n), make_person(renderer, untextured, 3, n)) for n in range(8)]
+    assert all(np.array_equal(a.shape, b.shape) for a, b in people)
+    assert all(b.appearance.untextured and not a.appearance.untextured for a, b in people)
     assert all(b.hair is None and b.style.glasses is None for _, b in people)
-    assert {np.isinf(b.look.reach_m) for _, b in people} == {True, False}
+    assert {np.isinf(b.appearance.reach_m) for _, b in people} == {True, False}
     light = Lighting(np.repeat(np.eye(9, 1) * 3.5, 3, 1), np.array([0.0, 0, 1]), np.zeros(3), 0.1)
     camera = PinholeCamera(np.array([0, 0, -1.0]), np.array([[250.0, 0, 32], [0, 250, 32], [0, 0, 1]]))
-    whole, cut = (
-        portrait(stage, person, person.neutral, np.zeros(15), light, camera, 64)
-        for person in (next(b for _, b in people if np.isfinite(b.look.reach_m) == apart) for apart in (False, True))
+    head, face = (
+        render_person(renderer, person, person.neutral, np.zeros(15), light, camera, 64)
+        for person in (next(b for _, b in people if np.isfinite(b.appearance.reach_m) == apart) for apart in (False, True))
     )
-    assert np.isfinite(cut.depth).sum() < 0.8 * np.isfinite(whole.depth).sum()
-    hue = cut.colour[np.isfinite(cut.depth)] ** 2.2
+    assert np.isfinite(face.depth).sum() < 0.8 * np.isfinite(head.depth).sum()
+    hue = face.colour[np.isfinite(face.depth)] ** 2.2
     assert (hue / hue.sum(-1, keepdims=True)).std(0).max() < 0.02
 
 
-@pytest.mark.parametrize("exponent", [DISPLAY, 0.7, 1.0])
-def test_plain_people_are_lit_without_shadows_and_keep_their_colour_under_even_light(stage, exponent):
-    options = FaceOptions(size=64, occluded=0.0, sculpted=1.0, plain=1.0)
-    person = next(made for made in (make_person(stage, options, 3, n) for n in range(8)) if np.isinf(made.look.reach_m))
+@pytest.mark.parametrize("exponent", [DISPLAY_EXPONENT, 0.7, 1.0])
+def test_unshaded_people_are_lit_without_shadows_and_keep_their_colour_under_even_light(renderer, exponent):
+    options = FaceOptions(size=64, occluded=0.0, untextured=1.0, unshaded=1.0)
+    people = (make_person(renderer, options, 3, n) for n in range(8))
+    person = next(person for person in people if np.isinf(person.appearance.reach_m))
     skin = np.float32([0.3, 0.2, 0.1])
-    person = replace(person, look=replace(person.look, skin=skin, gloss=0.0, exponent=exponent), style=Style(cloth=skin))
+    appearance = replace(person.appearance, skin=skin, gloss=0.0, exponent=exponent)
+    person = replace(person, appearance=appearance, style=Style(cloth=skin))
     camera = PinholeCamera(np.array([0, 0, -1.0]), np.array([[250.0, 0, 32], [0, 250, 32], [0, 0, 1]]))
     even, key = np.repeat(np.eye(9, 1) / 0.282095, 3, 1), np.array([0.6, 0.0, 0.8])
 
-    def drawn(light):
-        picture = portrait(stage, person, person.neutral, np.zeros(15), light, camera, 64)
-        return picture.colour[18:46][np.isfinite(picture.depth[18:46])]
+    def colours_under(light):
+        rendered = render_person(renderer, person, person.neutral, np.zeros(15), light, camera, 64)
+        return rendered.colour[18:46][np.isfinite(rendered.depth[18:46])]
 
-    flat = drawn(Lighting(even, key, np.zeros(3), 0.1))
-    np.testing.assert_allclose(flat, np.broadcast_to(skin**DISPLAY, flat.shape), rtol=1e-3)
-    lit = drawn(Lighting(np.zeros((9, 3)), key, np.full(3, 0.8), 0.1))
-    cosine = (lit / skin**DISPLAY) ** (1 / exponent) / 0.8
+    flat = colours_under(Lighting(even, key, np.zeros(3), 0.1))
+    np.testing.assert_allclose(flat, np.broadcast_to(skin**DISPLAY_EXPONENT, flat.shape), rtol=1e-3)
+    lit = colours_under(Lighting(np.zeros((9, 3)), key, np.full(3, 0.8), 0.1))
+    cosine = (lit / skin**DISPLAY_EXPONENT) ** (1 / exponent) / 0.8
     assert 0.97 < cosine.max() < 1.03
     np.testing.assert_allclose(cosine, np.broadcast_to(cosine[:, :1], cosine.shape), atol=2e-3)
 
 
-def test_the_share_of_plain_people_is_kept_and_changes_no_shape(stage):
-    nature, mixed = FaceOptions(), FaceOptions(plain=0.5)
-    people = [(make_person(stage, nature, 5, n), make_person(stage, mixed, 5, n)) for n in range(12)]
-    assert all(np.array_equal(a.shape, b.shape) and a.look.exponent is None for a, b in people)
-    exponents = [b.look.exponent for _, b in people if b.look.exponent is not None]
+def test_the_share_of_unshaded_people_is_met_and_changes_no_shape(renderer):
+    nature, mixed = FaceOptions(), FaceOptions(unshaded=0.5)
+    people = [(make_person(renderer, nature, 5, n), make_person(renderer, mixed, 5, n)) for n in range(12)]
+    assert all(np.array_equal(a.shape, b.shape) and a.appearance.exponent is None for a, b in people)
+    exponents = [b.appearance.exponent for _, b in people if b.appearance.exponent is not None]
     assert 2 <= len(exponents) <= 10
-    assert all(DISPLAY <= exponent <= 1 for exponent in exponents)
+    assert all(DISPLAY_EXPONENT <= exponent <= 1 for exponent in exponents)
 
 
-def test_a_broken_off_set_of_shards_goes_on_and_reads_back(stage, tmp_path):
+def test_a_broken_off_set_of_shards_goes_on_and_reads_back(renderer, tmp_path):
     options = FaceOptions(size=32, images_per_person=2)
     first = write_shard(tmp_path, options, 1, 0, size=4)
     stamp = (first / "image.npy").stat().st_mtime_ns
     write_shard(tmp_path, options, 1, 0, size=4)
     write_shard(tmp_path, options, 1, 1, size=4)
     assert (first / "image.npy").stat().st_mtime_ns == stamp
-    face = make_face(stage, options, 1, 5)
+    face = make_face(renderer, options, 1, 5)
     second = tmp_path / "shard-00001"
     assert np.array_equal(np.load(second / "image.npy")[1], face.image)
     assert np.array_equal(np.load(second / "pose.npy")[1], face.pose)
@@ -188,7 +192,7 @@ def test_a_detectors_landmarks_are_added_to_a_shard_that_lacks_them(tmp_path):
     assert (distance[found] > 1e-3).all()
 
 
-def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked_for(stage, tmp_path):
+def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked_for(renderer, tmp_path):
     options = FaceOptions(size=32)
     write_shard(tmp_path, options, 1, 0, size=1)
     with pytest.raises(UsageError, match="shard-00000 was made with seed 1, not 2; name another folder"):
@@ -197,7 +201,7 @@ def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked
         write_shard(tmp_path, replace(options, canonical=1.0), 1, 0, size=1)
 
 
-def test_a_shard_of_an_earlier_version_is_the_one_asked_for(stage, tmp_path):
+def test_a_shard_of_an_earlier_version_is_the_one_asked_for(renderer, tmp_path):
     options = FaceOptions(size=32)
     path = write_shard(tmp_path, options, 1, 0, size=1)
     about = json.loads((path / "about.json").read_text())
@@ -210,17 +214,17 @@ def test_a_shard_of_an_earlier_version_is_the_one_asked_for(stage, tmp_path):
         write_shard(tmp_path, replace(options, textures="/other"), 1, 0, size=1)
 
 
-def test_closed_eyes_hide_the_iris(stage):
+def test_closed_eyes_hide_the_iris(renderer):
     open_face = np.zeros(52)
     shut = open_face.copy()
     shut[[ARKIT_NAMES.index("eyeBlinkLeft"), ARKIT_NAMES.index("eyeBlinkRight")]] = 1
     from neuface_ray.geometry.rays import WeakCamera, crop_to_pixels
     from neuface_ray.geometry.render import rasterise
 
-    seen = []
+    visible = []
     for expression in (open_face, shut):
-        vertices = posed(stage.head, np.zeros(100), expression, np.zeros(15))
-        raster = rasterise(vertices, stage.faces, WeakCamera(np.array([8.0, 0, 0]), crop_to_pixels(256, 256)), (256, 256))
-        seen.append(np.isin(stage.chart.part[raster.triangle[raster.mask]], [1, 2]).sum())
-    assert seen[0] > 100
-    assert seen[1] < 0.1 * seen[0]
+        vertices = posed_vertices(renderer.head, np.zeros(100), expression, np.zeros(15))
+        raster = rasterise(vertices, renderer.faces, WeakCamera(np.array([8.0, 0, 0]), crop_to_pixels(256, 256)), (256, 256))
+        visible.append(np.isin(renderer.uv_atlas.part[raster.triangle[raster.mask]], [1, 2]).sum())
+    assert visible[0] > 100
+    assert visible[1] < 0.1 * visible[0]

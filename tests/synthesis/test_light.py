@@ -4,7 +4,7 @@ import pytest
 
 from neuface_ray.errors import DataError
 from neuface_ray.geometry.render import spherical_harmonics
-from neuface_ray.synthesis.light import harmonic_basis, sample_lighting, turned_lighting
+from neuface_ray.synthesis.light import harmonic_basis, rotate_lighting, sample_lighting
 
 
 def _sphere(count=4000):
@@ -31,7 +31,7 @@ def test_irradiance_is_the_cosine_weighted_mean_of_the_radiance():
 def test_turned_light_comes_from_the_turned_direction():
     light = sample_lighting(np.random.default_rng(2))
     rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
-    turned = turned_lighting(light, rotation)
+    turned = rotate_lighting(light, rotation)
     directions = _sphere(50)
     np.testing.assert_allclose(
         harmonic_basis(directions @ rotation.T) @ turned.harmonics, harmonic_basis(directions) @ light.harmonics, atol=1e-6
@@ -49,10 +49,12 @@ def test_hdr_maps_are_read_and_a_bright_side_lights_that_side(tmp_path):
     left, right = spherical_harmonics(np.array([[1.0, 0, 0], [-1.0, 0, 0]]), harmonics)
     assert (left > 3 * np.abs(right)).all()
     seeds = range(8)
-    drawn, given = ([sample_lighting(np.random.default_rng(s), folder).harmonics for s in seeds] for folder in (None, tmp_path))
-    from_map = [not np.allclose(a, b) for a, b in zip(drawn, given, strict=True)]
+    random, from_folder = (
+        [sample_lighting(np.random.default_rng(s), folder).harmonics for s in seeds] for folder in (None, tmp_path)
+    )
+    from_map = [not np.allclose(a, b) for a, b in zip(random, from_folder, strict=True)]
     assert any(from_map)
-    tilts = [h[3].mean() / h[0].mean() for h, used in zip(given, from_map, strict=True) if used]
+    tilts = [h[3].mean() / h[0].mean() for h, used in zip(from_folder, from_map, strict=True) if used]
     assert max(map(abs, tilts)) > 0.3
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no \.hdr"):

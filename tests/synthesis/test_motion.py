@@ -50,7 +50,7 @@ def test_motion_is_bounded_and_smooth(seed):
 def test_people_blink_and_look_around():
     blinks, gazes = 0, []
     for seed in range(12):
-        motion = sample_motion(np.random.default_rng(seed), MotionRange(odd=0), 10.0)
+        motion = sample_motion(np.random.default_rng(seed), MotionRange(random_expressions=0), 10.0)
         expression = motion.expression(np.arange(0, 10, 0.02))
         lids = expression[:, _index("eyeBlinkLeft")]
         blinks += int(((lids[1:] > 0.7) & (lids[:-1] <= 0.7)).sum())

@@ -14,7 +14,7 @@ from neuface_ray.media import bundle
 from neuface_ray.media.bundle import canonical_face
 from neuface_ray.synthesis.faces import FaceOptions, make_person
 from neuface_ray.synthesis.population import canonical_identity
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 
 LEFT, RIGHT, TIP, CHIN = 263, 33, 4, 152
 
@@ -76,11 +76,11 @@ def test_the_canonical_identity_minimises_its_penalised_distance(head):
 
 
 def test_people_stand_between_the_mean_head_and_the_canonical_face(head):
-    stage, narrow = Stage(head), FaceOptions(shape_sd=1e-6)
+    renderer, narrow = Renderer(head), FaceOptions(shape_sd=1e-6)
     canonical = canonical_identity(head)
-    shares = [make_person(stage, replace(narrow, canonical=0.8), 3, number).shape @ canonical for number in range(40)]
+    shares = [make_person(renderer, replace(narrow, canonical=0.8), 3, number).shape @ canonical for number in range(40)]
     shares = np.array(shares) / (canonical @ canonical)
     assert shares.min() >= -1e-4
     assert shares.max() <= 0.8 + 1e-4
     assert np.ptp(shares) > 0.5
-    assert abs(make_person(stage, narrow, 3, 0).shape @ canonical) < 1e-3
+    assert abs(make_person(renderer, narrow, 3, 0).shape @ canonical) < 1e-3

@@ -6,20 +6,20 @@ from neuface_ray.geometry.cameras import project_pinhole, transform_points, view
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads import load_head
 from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.renderer import Stage
-from neuface_ray.synthesis.sequences import SequenceOptions, make_sequence, rig
+from neuface_ray.synthesis.renderer import Renderer
+from neuface_ray.synthesis.sequences import SequenceOptions, build_rig, make_sequence
 
 
 @pytest.fixture(scope="module")
-def made():
+def drawn():
     torch.set_num_threads(1)
-    stage = Stage(load_head())
+    renderer = Renderer(load_head())
     options = SequenceOptions(frames=4, views=3, face=FaceOptions(size=48, occluded=0.0))
-    return stage, options, make_sequence(stage, options, 2, 7)
+    return renderer, options, make_sequence(renderer, options, 2, 7)
 
 
 def test_cameras_look_at_the_origin_from_their_places():
-    views = rig(7, 1.2)
+    views = build_rig(7, 1.2)
     assert len({view.name for view in views}) == 7
     for view in views:
         matrix = view.camera.world_to_camera
@@ -31,8 +31,8 @@ def test_cameras_look_at_the_origin_from_their_places():
     assert -left[:3, :3].T[0] @ left[:3, 3] > 0.5  # it stands on the subject's left, at +x
 
 
-def test_records_have_the_shapes_of_the_projects_types(made):
-    _, _, sequence = made
+def test_records_have_the_shapes_of_the_projects_types(drawn):
+    _, _, sequence = drawn
     clip, truth = sequence.clip, sequence.truth
     assert clip.crops.shape == (4, 3, 3, 48, 48)
     assert clip.crops.dtype == np.uint8
@@ -46,39 +46,39 @@ def test_records_have_the_shapes_of_the_projects_types(made):
     assert np.ptp(truth.expression, axis=0).max() > 0
 
 
-def test_calibrated_projection_of_the_true_head_gives_the_landmarks(made):
-    stage, _, sequence = made
+def test_calibrated_projection_of_the_true_head_gives_the_landmarks(drawn):
+    renderer, _, sequence = drawn
     clip, truth = sequence.clip, sequence.truth
     for f in range(4):
         for v, view in enumerate(clip.segment.views):
-            numbers = (truth.shape[f, v], truth.expression[f, v], truth.pose[f, v, :3])
-            vertices = stage.head(*(torch.from_numpy(part).double() for part in numbers))
+            coefficients = (truth.shape[f, v], truth.expression[f, v], truth.pose[f, v, :3])
+            vertices = renderer.head(*(torch.from_numpy(part).double() for part in coefficients))
             translation = torch.from_numpy(truth.translation[f, v]).double()
             pixels = project_pinhole(
-                stage.head.landmarks(vertices, "mediapipe478"), translation, torch.from_numpy(view.camera.intrinsics)
+                renderer.head.landmarks(vertices, "mediapipe478"), translation, torch.from_numpy(view.camera.intrinsics)
             )
             crop = transform_points(pixels, torch.linalg.inv(torch.from_numpy(clip.crop_to_image[f, v])))
             np.testing.assert_allclose(crop, clip.landmarks[f, v], atol=1e-4)
 
 
-def test_views_show_one_head(made):
+def test_views_show_one_head(drawn):
     """Taken back to the world, the posed heads of all views coincide."""
-    stage, _, sequence = made
+    renderer, _, sequence = drawn
     truth, views = sequence.truth, sequence.clip.segment.views
     heads = []
     for v, view in enumerate(views):
-        numbers = (truth.shape[1, v], truth.expression[1, v], truth.pose[1, v, :3])
-        seen = stage.head(*(torch.from_numpy(part).double() for part in numbers)).numpy() + truth.translation[1, v]
+        coefficients = (truth.shape[1, v], truth.expression[1, v], truth.pose[1, v, :3])
+        posed = renderer.head(*(torch.from_numpy(part).double() for part in coefficients)).numpy() + truth.translation[1, v]
         matrix = view.camera.world_to_camera
-        heads.append((seen * [1, -1, -1] - matrix[:3, 3]) @ matrix[:3, :3])
+        heads.append((posed * [1, -1, -1] - matrix[:3, 3]) @ matrix[:3, :3])
     for other in heads[1:]:
         np.testing.assert_allclose(other, heads[0], atol=1e-5)
     turns = [rotvec_to_matrix(torch.from_numpy(truth.pose[1, v, :3])) for v in range(3)]
     assert not torch.allclose(turns[0], turns[1], atol=0.1)
 
 
-def test_a_video_is_the_same_whenever_it_is_made(made):
-    stage, options, sequence = made
-    again = make_sequence(stage, options, 2, 7)
+def test_a_video_is_the_same_whenever_it_is_made(drawn):
+    renderer, options, sequence = drawn
+    again = make_sequence(renderer, options, 2, 7)
     assert np.array_equal(again.clip.crops, sequence.clip.crops)
-    assert not np.array_equal(make_sequence(stage, options, 2, 8).truth.shape, sequence.truth.shape)
+    assert not np.array_equal(make_sequence(renderer, options, 2, 8).truth.shape, sequence.truth.shape)

@@ -24,10 +24,10 @@ from neuface_ray.media.source import local_path
 from neuface_ray.metrics import annotation as metrics
 from neuface_ray.metrics.landmarks import project_landmarks, read_annotated, source_landmarks
 from neuface_ray.pipeline.parallel_map import parallel_map
-from neuface_ray.synthesis.faces import SCHEME, Face, FaceOptions, landmarks_of, make_face, posed
+from neuface_ray.synthesis.faces import SCHEME, FaceOptions, SyntheticFace, head_landmarks, make_face, posed_vertices
 from neuface_ray.synthesis.materials import check_materials
 from neuface_ray.synthesis.motion import MotionRange
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.types import FaceClip, MeshSequence, Segment
 
 _FACE_IN_HALF = 1.9
@@ -75,7 +75,7 @@ class FaceScorer:
 
     def __init__(self, settings: EncoderEvaluation, baselines: Baselines):
         self.settings, self.baselines, self.head = settings, baselines, baselines.head
-        self.stage = Stage(self.head) if settings.synthetic > 0 else None
+        self.renderer = Renderer(self.head) if settings.synthetic > 0 else None
         self.options = face_options(settings)
 
     def score(self, item: Segment | int) -> list[Row]:
@@ -106,7 +106,7 @@ class FaceScorer:
 
     def score_synthetic(self, index: int) -> list[Row]:
         """Errors on a synthetic face, found in its picture like any other."""
-        face, annotators = make_face(self.stage, self.options, self.settings.seed, index), self.baselines.annotators
+        face, annotators = make_face(self.renderer, self.options, self.settings.seed, index), self.baselines.annotators
         clip = render_to_clip(face.image, self.baselines.media, self.baselines.detector)
         row: Row = {"face": index, "yaw_deg": abs(yaw_deg(face.pose)), "found": bool(clip.valid.any())}
         if not row["found"]:
@@ -144,10 +144,10 @@ def face_options(settings: EncoderEvaluation) -> FaceOptions:
     )
 
 
-def true_landmarks(head: HeadModel, face: Face, size: int) -> tuple[np.ndarray, float]:
+def true_landmarks(head: HeadModel, face: SyntheticFace, size: int) -> tuple[np.ndarray, float]:
     """True landmarks (478, 2) in pixels of a picture of side ``size``, and the outer-eye distance in pixels from the front."""
-    vertices = posed(head, face.shape, face.expression, face.pose)
-    eyes = metrics.eye_distance(landmarks_of(head, vertices), SCHEME) * face.camera[0] * size / 2
+    vertices = posed_vertices(head, face.shape, face.expression, face.pose)
+    eyes = metrics.eye_distance(head_landmarks(head, vertices), SCHEME) * face.camera[0] * size / 2
     return (face.landmarks.astype(np.float64) + 1) * size / 2, float(eyes)
 
 

@@ -33,7 +33,7 @@ from neuface_ray.heads import load_head
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.pipeline.parallel_map import parallel_map
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.types import FaceClip
 
 FPS = 25.0
@@ -101,7 +101,7 @@ class HeadScorer:
 
     def __init__(self, settings: GeometryEvaluation, baselines: Baselines):
         self.settings, self.baselines, self.head = settings, baselines, baselines.head
-        self.stage = Stage(self.head) if settings.identities > 0 else None
+        self.renderer = Renderer(self.head) if settings.identities > 0 else None
         self.mean_head = PredictedHead.of(self.head, self.head.template.numpy())
         self.options = evaluation_faces(settings.size, settings.shape_sd, settings.expressions, settings)
 
@@ -120,7 +120,7 @@ class HeadScorer:
     def load(self, item: ScanFiles | int) -> Subject:
         """Load a subject. Raises DataError for a scan that cannot be read or shows no face."""
         if isinstance(item, int):
-            return SyntheticSubject(self.stage, self.options, self.settings.seed, item, self.settings.frames / FPS)
+            return SyntheticSubject(self.renderer, self.options, self.settings.seed, item, self.settings.frames / FPS)
         reference = 1000 * self.head.landmarks(self.head.template, "mediapipe478").numpy()
         return ScanSubject(normalise(read_scan(item), self.detect, reference), self.settings.size)
 

@@ -38,7 +38,7 @@ from neuface_ray.metrics.annotation import MM
 from neuface_ray.pipeline.parallel_map import parallel_map
 from neuface_ray.sections import entry_of
 from neuface_ray.synthesis.materials import check_materials
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 LONGEST = 15
@@ -133,7 +133,7 @@ class SubjectScorer:
     def __init__(self, settings: GlvdEvaluation, head: HeadModel):
         self.settings, self.head = settings, head
         self.annotators = build_methods(settings, head)
-        self.stage = Stage(head)
+        self.renderer = Renderer(head)
         crop_size = max(annotator.crop_size for annotator in self.annotators.values())
         self.media = replace(settings.media, crop_size=crop_size)
 
@@ -142,7 +142,7 @@ class SubjectScorer:
         settings = self.settings
         face = wide_faces(settings.picture_px, settings.picture_scale, settings.yaw_deg, settings)
         options = SequenceOptions(frames, views=views, face=face)
-        return make_ground_truth_clip(self.stage, options, settings.seed, index, self.media)
+        return make_ground_truth_clip(self.renderer, options, settings.seed, index, self.media)
 
     def score(self, item: int | str) -> SubjectResult:
         """Score all annotators on a person by number, or on a real clip by path."""

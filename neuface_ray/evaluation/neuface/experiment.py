@@ -34,7 +34,7 @@ from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.registry import AnnotatorConfig, build_annotator
 from neuface_ray.pipeline.parallel_map import parallel_map
 from neuface_ray.synthesis.materials import check_materials
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import RIG_DEG, SequenceOptions
 
 TRACED = ("truth", ENCODER, DIRECT, FULL)
@@ -156,8 +156,8 @@ def _head(name: str) -> HeadModel:
 
 
 @lru_cache(maxsize=1)
-def _stage(name: str) -> Stage:
-    return Stage(_head(name))
+def _load_renderer(name: str) -> Renderer:
+    return Renderer(_head(name))
 
 
 @lru_cache(maxsize=12)
@@ -169,7 +169,7 @@ def _opened(path: Path, options: SequenceOptions, seed: int, index: int, head: s
 def draw(sequence: StoredSequence) -> None:
     """Draw a sequence into its file."""
     known = synthetic_clips.make_ground_truth_clip(
-        _stage(sequence.head), sequence.options, sequence.seed, sequence.index, sequence.media, sequence.landmarks
+        _load_renderer(sequence.head), sequence.options, sequence.seed, sequence.index, sequence.media, sequence.landmarks
     )
     synthetic_clips.save(known, sequence.path)
 

@@ -17,7 +17,7 @@ from neuface_ray.media.detect import FaceDetector
 from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.networks.weight_file import save_network
 from neuface_ray.synthesis.faces import make_face
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_wrong_usage_is_named(tmp_path, weights, more, message, capsys):
 def test_true_points_lie_where_the_detector_finds_them(portrait):
     """The picture, its truth in pixels and the frontal eye distance agree."""
     head = load_head()
-    face = make_face(Stage(head), face_options(EncoderEvaluation(size=256)), 5, 3)
+    face = make_face(Renderer(head), face_options(EncoderEvaluation(size=256)), 5, 3)
     points, eyes = true_landmarks(head, face, 256)
     with FaceDetector(MediaConfig(max_faces=1)) as detector:
         found = detector.find(face.image)[0].mesh

@@ -12,7 +12,7 @@ from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.settings import EncoderSettings
 from neuface_ray.networks.weight_file import save_network
 from neuface_ray.synthesis.faces import FaceOptions
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import SequenceOptions
 
 
@@ -20,7 +20,7 @@ def test_the_landmark_loss_reaches_pixels_away_from_landmarks(tmp_path):
     head, options = load_head(), SequenceOptions(frames=3, views=2, face=FaceOptions(size=144, crop_scale=1.7, occluded=0.0))
     torch.manual_seed(0)
     save_network(CompactEncoder(head.id), tmp_path / "encoder.safetensors", {})
-    known = make_ground_truth_clip(Stage(head), options, 5, 0, MediaConfig(crop_size=128, max_faces=1), "true")
+    known = make_ground_truth_clip(Renderer(head), options, 5, 0, MediaConfig(crop_size=128, max_faces=1), "true")
     annotator = EncoderAnnotator(head, EncoderSettings(path=str(tmp_path / "encoder.safetensors")), "cpu")
     magnitude = gradient_of_landmark_loss(annotator, known.clip, 1)
     assert magnitude.shape == (2, 128, 128)

@@ -37,7 +37,7 @@ from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 from neuface_ray.methods.registry import AnnotatorConfig
 from neuface_ray.synthesis.faces import FaceOptions, make_face
 from neuface_ray.synthesis.motion import MotionRange
-from neuface_ray.synthesis.renderer import Stage
+from neuface_ray.synthesis.renderer import Renderer
 from tests.fitting.made import make_clip
 
 FRAMES = 4
@@ -76,8 +76,8 @@ def test_moving_weights_lowers_the_landmark_error_and_leaves_the_checkpoint_alon
 
 def test_identity_is_shrunk_less_where_directions_differ(head):
     _, seen = observed(head)
-    stage, turning = Stage(head), load_encoder("compact")
-    faces = [make_face(stage, FaceOptions(motion=MotionRange(yaw_deg=80)), 2, index).image for index in range(FRAMES)]
+    renderer, turning = Renderer(head), load_encoder("compact")
+    faces = [make_face(renderer, FaceOptions(motion=MotionRange(yaw_deg=80)), 2, index).image for index in range(FRAMES)]
     crops = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2)[:, None]
     turning.signal = 0.8
     first = predict(turning, [encode_fixed(turning, crops.flatten(0, 1))], FRAMES, 1)
