@@ -144,13 +144,17 @@ def _make_shard(number: int, config: SynthesizeConfig) -> int:
     return SHARD_SIZE
 
 
-def _videos(config: SynthesizeConfig) -> Iterator[int]:
-    settings, former = (_row_settings(each) for each in (asdict(config), former_settings(SynthesizeConfig)))
+def _open_output(config: SynthesizeConfig) -> Output:
+    """Open the dataset of videos, or begin it. Raises UsageError if other settings made what is there."""
+    settings, former = (_row_settings(each) for each in (asdict(config), former_settings(config)))
     provenance = Provenance(
         new_run_id(), "truth", load_head(config.head).id, settings, seed=config.seed, method_version=VIDEOS_VERSION
     )
-    output = Output.open(config.output, provenance, former=former)
-    options = config.sequence_options()
+    return Output.open(config.output, provenance, former=former)
+
+
+def _videos(config: SynthesizeConfig) -> Iterator[int]:
+    output, options = _open_output(config), config.sequence_options()
     segments = {sequence_segment(options, config.seed, index).segment_id: index for index in range(config.count)}
     pending = output.pending([sequence_segment(options, config.seed, index) for index in segments.values()])
     yield from _spread([segments[segment.segment_id] for segment in pending], _make_video, config, pickle.dumps(output))
