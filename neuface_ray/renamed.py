@@ -26,6 +26,11 @@ KEYS: dict[str, str | None] = {
     "geometry.skins": "geometry.textures",
     "glvd_claims.skins": "glvd_claims.textures",
     "neuface_claims.skins": "neuface_claims.textures",
+    "sculpted": "untextured",
+    "synthetic.sculpted": "synthetic.untextured",
+    "plain": "unshaded",
+    "synthetic.plain": "synthetic.unshaded",
+    "motion.odd": "motion.random_expressions",
 }
 """Keys and sections by their dotted names: former -> present; None: removed because it had no effect."""
 

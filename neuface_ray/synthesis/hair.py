@@ -196,7 +196,7 @@ def beard_shell(
     appearance: Appearance, length_mm: float, uv_atlas: UvAtlas, faces: np.ndarray, vertices: np.ndarray, normals: np.ndarray
 ) -> Shell:
     """The skin's bearded part, grown outwards and down, on posed vertices (N, 3)."""
-    field = uv_atlas.at(uv_atlas.coordinates)
+    field = uv_atlas.sample(uv_atlas.coordinates)
     share = field[:, 4] * np.clip((field[:, 2] - 1.0) / 3.0, 0, 1) * (field[:, 3] > 8)
     grown = faces[(share[faces] > 0.05).all(1) & (uv_atlas.part == 0)]
     used, index = np.unique(grown, return_inverse=True)

@@ -1,4 +1,5 @@
 import io
+import json
 import pickle
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from neuface_ray.dataset.finalise import finalise
 from neuface_ray.dataset.rows import Provenance
 from neuface_ray.errors import UsageError
 from neuface_ray.heads import load_head
-from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, with_detections
+from neuface_ray.pipeline.synthesize import SynthesizeConfig, _make_shard, _make_video, _open_output, with_detections
 from neuface_ray.synthesis.renderer import Renderer
 from neuface_ray.synthesis.sequences import make_sequence
 from neuface_ray.synthesis.shards import SHARD_SIZE
@@ -31,6 +32,29 @@ def test_wrong_settings_are_refused(bad):
 @pytest.mark.parametrize("name", ["faces", "videos"])
 def test_packaged_configurations_are_valid(name):
     assert load(SynthesizeConfig, f"configs/synthesize/{name}.yaml").kind == name
+
+
+def test_former_keys_work_and_their_present_names_are_said(capsys):
+    config = load(SynthesizeConfig, None, ["output=x", "sculpted=0.5", "plain=0.25"])
+    assert (config.untextured, config.unshaded) == (0.5, 0.25)
+    assert config.face_options().untextured == 0.5
+    assert config.face_options().unshaded == 0.25
+    assert capsys.readouterr().err.splitlines() == [
+        "command line: sculpted is now called untextured",
+        "command line: plain is now called unshaded",
+    ]
+
+
+def test_a_dataset_whose_settings_have_former_names_goes_on(tmp_path):
+    config = SynthesizeConfig(output=str(tmp_path), kind="videos", untextured=0.5, unshaded=0.25)
+    _open_output(config)
+    descriptor = json.loads((tmp_path / "dataset.json").read_text())
+    stored = descriptor["config"]
+    stored |= {"sculpted": stored.pop("untextured"), "plain": stored.pop("unshaded"), "skins": stored.pop("textures")}
+    (tmp_path / "dataset.json").write_text(json.dumps(descriptor))
+    _open_output(config)
+    with pytest.raises(UsageError, match=r"config\.unshaded: 0\.25 there, 0\.5 now"):
+        _open_output(replace(config, unshaded=0.5))
 
 
 def decode_images(data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -202,16 +202,20 @@ def test_a_shard_of_another_seed_or_other_options_is_not_taken_for_the_one_asked
 
 
 def test_a_shard_of_an_earlier_version_is_the_one_asked_for(renderer, tmp_path):
-    options = FaceOptions(size=32)
+    options = FaceOptions(size=32, untextured=0.5, unshaded=0.25, motion=MotionRange(random_expressions=0.1))
     path = write_shard(tmp_path, options, 1, 0, size=1)
     about = json.loads((path / "about.json").read_text())
-    about["options"]["skins"] = about["options"].pop("textures")
+    stored = about["options"]
+    stored |= {"skins": stored.pop("textures"), "sculpted": stored.pop("untextured"), "plain": stored.pop("unshaded")}
+    stored["motion"]["odd"] = stored["motion"].pop("random_expressions")
     (path / "about.json").write_text(json.dumps(about))
     before = (path / "image.npy").stat().st_mtime_ns
     write_shard(tmp_path, options, 1, 0, size=1)
     assert (path / "image.npy").stat().st_mtime_ns == before
     with pytest.raises(UsageError, match="textures None, not '/other'"):
         write_shard(tmp_path, replace(options, textures="/other"), 1, 0, size=1)
+    with pytest.raises(UsageError, match=r"unshaded 0\.25, not 0\.5"):
+        write_shard(tmp_path, replace(options, unshaded=0.5), 1, 0, size=1)
 
 
 def test_closed_eyes_hide_the_iris(renderer):

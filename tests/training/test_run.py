@@ -232,6 +232,15 @@ def test_trainings_of_earlier_versions_continue(tmp_path):
         run(replace(config, synthetic=replace(config.synthetic, detect=True)))
 
 
+def test_a_training_whose_settings_have_former_names_continues(tmp_path):
+    synthetic = FORMER["synthetic"] | {"sculpted": 0.5, "plain": 0.25}
+    config = finished(tmp_path / "out", FORMER | {"synthetic": synthetic})
+    faces = replace(config.synthetic, untextured=0.5, unshaded=0.25)
+    assert run(replace(config, synthetic=faces)).steps == 40
+    with pytest.raises(UsageError, match=r"differs in synthetic\.unshaded\)"):
+        run(replace(config, synthetic=replace(faces, unshaded=0.5)))
+
+
 def test_another_file_under_the_same_path_is_noticed(tmp_path, head):
     path = tmp_path / "heatmap.safetensors"
     save_network(HeatmapNet(18, width=16, depth=2), path, {})
