@@ -10,7 +10,7 @@ from neuface_ray.dataset.storage import open_store
 from neuface_ray.errors import UsageError
 from neuface_ray.evaluation.charts import subplots
 from neuface_ray.extras import EXTRA_OF, load_extra
-from neuface_ray.heads.build.source import load_source
+from neuface_ray.heads.build.anny_head import load_source
 from neuface_ray.media import MediaConfig, plan
 from neuface_ray.media.fan import Fan
 from neuface_ray.media.source import open_local

@@ -6,9 +6,9 @@ import torch
 
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads.build import anatomy, embedding, identity
+from neuface_ray.heads.build.anny_head import PARTS
 from neuface_ray.heads.build.appearance import Look, Painter, random_look
 from neuface_ray.heads.build.contour import LEFT_OF_RIGHT, JawLine, contour_rows, mirror_68
-from neuface_ray.heads.build.source import PARTS
 
 
 @pytest.fixture(scope="module")

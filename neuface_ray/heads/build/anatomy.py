@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuface_ray.heads.build.source import Source
+from neuface_ray.heads.build.anny_head import Source
 
 INNER_FACE_RADIUS = 0.065
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from neuface_ray.geometry import render
 from neuface_ray.geometry.rays import PinholeCamera
-from neuface_ray.heads.build.source import PARTS
+from neuface_ray.heads.build.anny_head import PARTS
 
 IRIS_RADIUS, PUPIL_RADIUS = 0.0059, 0.0022
 TEETH, MOUTH, SCLERA, PUPIL = (0.85, 0.82, 0.76), (0.36, 0.13, 0.13), (0.90, 0.88, 0.87), (0.04, 0.03, 0.03)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from neuface_ray.heads.build import anatomy, embedding
+from neuface_ray.heads.build.anny_head import PARTS, Source, load_source
 from neuface_ray.heads.build.appearance import Painter
 from neuface_ray.heads.build.contour import JawLine, contour_rows, inner_points
 from neuface_ray.heads.build.identity import principal_components, sample_heads
-from neuface_ray.heads.build.source import PARTS, Source, load_source
 from neuface_ray.heads.file import save_head
 from neuface_ray.heads.landmarks import N_CONTOUR
 from neuface_ray.types import ARKIT_NAMES

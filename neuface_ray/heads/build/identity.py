@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuface_ray.heads.build.source import Source
+from neuface_ray.heads.build.anny_head import Source
 
 HEAD_CHANGES = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "nose")
 BREADTH_SD = 0.04
