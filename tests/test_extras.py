@@ -10,7 +10,7 @@ from neuface_ray.dataset.storage import open_store
 from neuface_ray.errors import UsageError
 from neuface_ray.evaluation.charts import subplots
 from neuface_ray.extras import EXTRA_OF, load_extra
-from neuface_ray.heads.build.anny_head import load_source
+from neuface_ray.heads.build.anny_head import load_anny_head
 from neuface_ray.media import MediaConfig, plan
 from neuface_ray.media.fan import Fan
 from neuface_ray.media.source import open_local
@@ -52,7 +52,7 @@ def test_charts_the_detector_and_the_head_name_their_extras(monkeypatch: pytest.
     with pytest.raises(UsageError, match=r"neuface-ray\[evaluate\]"):
         subplots()
     with pytest.raises(UsageError, match=r"neuface-ray\[build\]"):
-        load_source()
+        load_anny_head()
     (tmp_path / "weights").touch()
     with pytest.raises(UsageError, match=r"media.detector=fan.*neuface-ray\[fan\]"):
         Fan(str(tmp_path / "weights"))

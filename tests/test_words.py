@@ -147,9 +147,8 @@ PENDING = {
     *("claims", "Claim", "Findings", "findings", "sitter", "Sitter", "seated", "workplace", "Bench", "bench", "CONTENDERS"),
     *("labelled", "Labelled", "call_all", "settled", "verdict", "moves_from", "passes"),
     *("pace", "anchor", "Code", "Codes", "expansion", "signal", "flame_fitting", "FlameFitting", "trust", "votes"),
-    *("Stage", "Look", "chart", "photo"),
-    *("sculpted", "skins", "told", "said", "own", "given", "made", "words", "whole", "MISSING"),
-    *("take", "capture", "kept", "seen", "plain", "odd", "column", "Summary", "Progress", "Job"),
+    *("own", "given", "made", "whole", "MISSING"),
+    *("column", "Summary", "Progress", "Job"),
     *(r"(?<!annotate/)(?<!--config )\bflame_fitting\b", r"\bmoves_from\b", r"\bCONTENDERS\b", r"\bcall_all\b"),
 }
 """Retired names that are still there and about to go."""

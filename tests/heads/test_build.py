@@ -7,7 +7,7 @@ import torch
 from neuface_ray.geometry.rays import PinholeCamera
 from neuface_ray.heads.build import anatomy, embedding, identity
 from neuface_ray.heads.build.anny_head import PARTS
-from neuface_ray.heads.build.appearance import Look, Painter, random_look
+from neuface_ray.heads.build.appearance import Painter, PortraitScene, sample_portrait_scene
 from neuface_ray.heads.build.contour import LEFT_OF_RIGHT, JawLine, contour_rows, mirror_68
 
 
@@ -30,23 +30,25 @@ def camera(size=384, depth=1.0):
 
 def test_the_packaged_embedding_agrees_with_the_detector_on_a_picture(open_head, parts):
     painter = Painter(*parts)
-    look = Look((0.80, 0.61, 0.50), (0.70, 0.42, 0.38), (0.15, 0.1, 0.08), (0.3, 0.2, 0.1), (0.5, 0.5, 0.55), (0.2, 0.5, 0.8))
+    scene = PortraitScene(
+        (0.80, 0.61, 0.50), (0.70, 0.42, 0.38), (0.15, 0.1, 0.08), (0.3, 0.2, 0.1), (0.5, 0.5, 0.55), (0.2, 0.5, 0.8)
+    )
     weight = open_head.embedding("mediapipe478").weight.numpy()
-    with embedding.landmarker() as detector:
+    with embedding.create_landmarker() as detector:
         for yaw in (-20, 0, 20):
-            turn, view = embedding.rotation(yaw), camera()
-            found = embedding.detect(detector, painter.picture(parts[0], turn, view, 384, look))
+            turn, view = embedding.yaw_pitch_matrix(yaw), camera()
+            found = embedding.detect_landmarks(detector, painter.render_head(parts[0], turn, view, 384, scene))
             expected = view.project(open_head.landmarks(open_head.template, "mediapipe478").numpy() @ turn.T)
             error = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected[263] - expected[33])
             assert np.average(error, weights=weight) < 0.03
 
 
 def test_pictures_show_skin_before_the_background_and_looks_are_repeatable(parts):
-    look = random_look(np.random.default_rng(3))
-    assert look == random_look(np.random.default_rng(3))
-    picture = Painter(*parts).picture(parts[0], np.eye(3), camera(96), 96, look)
+    scene = sample_portrait_scene(np.random.default_rng(3))
+    assert scene == sample_portrait_scene(np.random.default_rng(3))
+    picture = Painter(*parts).render_head(parts[0], np.eye(3), camera(96), 96, scene)
     assert picture.shape == (96, 96, 3)
-    np.testing.assert_allclose(picture[0, 0], 255 * np.array(look.background), atol=1)
+    np.testing.assert_allclose(picture[0, 0], 255 * np.array(scene.background), atol=1)
     assert np.abs(picture[48, 48].astype(int) - picture[0, 0]).max() > 20
 
 
@@ -95,17 +97,17 @@ def test_search_finds_points_from_their_own_projections(open_head, parts, mirror
     pairs = embedding.mirror_pairs(points)
     cameras, vertices, detected = [], [], []
     for yaw, pitch in ((-25, 5), (0, -8), (20, 0)):
-        turn = embedding.rotation(yaw, pitch)
+        turn = embedding.yaw_pitch_matrix(yaw, pitch)
         cameras.append(camera(512, 1.2))
         vertices.append(template @ turn.T)
         detected.append(cameras[-1].project(points @ turn.T))
     scale = np.full(3, 1.12 / cameras[0].intrinsics[0, 0])
-    views = embedding.Views(np.array(vertices, np.float32), cameras, np.array(detected), scale)
+    views = embedding.DetectedViews(np.array(vertices, np.float32), cameras, np.array(detected), scale)
     skin = np.flatnonzero(part == PARTS.index("head"))
     eyes = np.flatnonzero(np.isin(part, [PARTS.index("eye_front.L"), PARTS.index("eye_front.R")]))
     guess = points + np.random.default_rng(0).normal(0, 0.001, points.shape)
     allowed = [skin] * 468 + [eyes] * 10
-    corners, weights, spread = embedding.search(guess, views, pairs, template, triangles, mirror, allowed)
+    corners, weights, spread = embedding.search_surface_points(guess, views, pairs, template, triangles, mirror, allowed)
     found = (template[corners] * weights[..., None]).sum(1)
     error = np.linalg.norm(found - points, axis=1)
     assert np.median(error) < 4e-4
@@ -117,7 +119,7 @@ def test_search_finds_points_from_their_own_projections(open_head, parts, mirror
 def test_alignment_removes_the_rigid_motion_and_reports_the_size():
     random = np.random.default_rng(0)
     target = random.standard_normal((40, 3))
-    turn = embedding.rotation(33, -12)
+    turn = embedding.yaw_pitch_matrix(33, -12)
     moved = np.stack([1.7 * target @ turn + [1, 2, 3], 0.4 * target])
     aligned, size = identity.align(moved, target, np.arange(25))
     np.testing.assert_allclose(aligned, np.stack([target, target]), atol=1e-9)

