@@ -189,10 +189,10 @@ def _probe_container(path: str, limits: Limits, size: int) -> VideoFacts:
     jump = (JUMP_S if name in JUMPING_FORMATS else LONGEST_STEP_S) / base
     pictures = listed(found) if plain else decoded(path, number, found, limits.max_pixels, jump)
     timeline = mend(pictures.stamps, 1 / (fps * base), jump)
-    written = timeline.kept & (pictures.as_written and name not in RAW_FORMATS)
+    written = timeline.as_written & (pictures.as_written and name not in RAW_FORMATS)
     notes += [f"frames_before_key_frame={pictures.dropped}"] if pictures.dropped else []
     notes += [] if pictures.as_written else ["times_by_order"]
-    mended = int((~timeline.kept).sum()) if np.isfinite(pictures.stamps).any() else 0
+    mended = int((~timeline.as_written).sum()) if np.isfinite(pictures.stamps).any() else 0
     notes += [f"times_mended={mended}"] if mended else []
     notes += [f"clock_joined={timeline.joins}"] if timeline.joins else []
     times_s = timeline.times * base
@@ -225,9 +225,9 @@ def _header_fps(stream: av.VideoStream, raw: bool, notes: list[str]) -> float:
 
 def _start_offset(stamps: np.ndarray, timeline: Timeline, base: float, start_us: int | None) -> float:
     """Seconds from the container's start, as players count, to the first picture."""
-    if start_us is None or not timeline.kept.any():
+    if start_us is None or not timeline.as_written.any():
         return 0.0
-    known = int(timeline.kept.argmax())
+    known = int(timeline.as_written.argmax())
     first_s = float((stamps[known] - timeline.times[known]) * base)
     return max(0.0, first_s - max(0.0, start_us / av.time_base))
 

@@ -18,13 +18,14 @@ class Timeline:
     """Times of N pictures after the first one's, in the unit of the stamps.
 
     Args:
-        times: (N,) ascending. kept: (N,) bool, the picture's own stamp was taken; else its time lies between its neighbours'.
+        times: (N,) ascending.
+        as_written: (N,) bool, the picture's own stamp was taken; else its time lies between its neighbours'.
         period: time from one picture to the next, the median.
         joins: how often the stamps jumped; the clock goes on by one period there.
     """
 
     times: np.ndarray
-    kept: np.ndarray
+    as_written: np.ndarray
     period: float
     joins: int
 

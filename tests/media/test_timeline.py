@@ -13,7 +13,7 @@ def mended(*stamps: float, longest: float = 10.0, period: float = 1.0) -> tuple[
     made = timeline.mend(np.array(stamps, float), period, longest)
     assert (np.diff(made.times) > 0).all()
     assert made.times[0] == 0
-    return made.times.tolist(), np.flatnonzero(~made.kept).tolist(), made.joins
+    return made.times.tolist(), np.flatnonzero(~made.as_written).tolist(), made.joins
 
 
 def test_good_stamps_are_kept_as_they_are() -> None:
