@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neuface_ray.fitting.losses import acceleration, landmark_l1, multiview_consistency, temporal_orientation
 from neuface_ray.fitting.settings import ObjectiveSettings
-from neuface_ray.fitting.targets import smoothed_quaternions
+from neuface_ray.fitting.temporal import smoothed_quaternions
 from neuface_ray.geometry.cameras import project_pinhole, project_weak, transform_points
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
 from neuface_ray.geometry.visibility import fuse_views, view_confidence, view_weights

@@ -27,7 +27,7 @@ def project_weak(points: Tensor, camera: Tensor) -> Tensor:
 def nearest_weak_camera(points: Tensor, observed: Tensor, weight: Tensor | None = None) -> Tensor:
     """The weak-perspective camera that brings points nearest to their places in the crop, by weighted least squares.
 
-    The points' orientation is given; :func:`neuface_ray.fitting.pose.scaled_orthography` finds it as well.
+    The points' orientation is given; :func:`neuface_ray.fitting.closed_form.scaled_orthography` finds it as well.
 
     Args:
         points: (..., N, 3) in the view frame, metres. observed: (..., N, 2) crop coordinates.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neuface_ray.errors import ModelFileError
-from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.closed_form import fill_invalid
 from neuface_ray.geometry.alignment import Alignment, similarity
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.heads import HeadModel

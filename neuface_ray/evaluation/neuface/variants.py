@@ -11,9 +11,9 @@ import torch
 
 from neuface_ray.evaluation.neuface.settings import NeufaceEvaluation
 from neuface_ray.evaluation.synthetic_clips import from_image, in_image, uncalibrated
-from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.closed_form import fill_invalid
 from neuface_ray.fitting.settings import ObjectiveSettings
-from neuface_ray.fitting.targets import SIGMAS, low_passed
+from neuface_ray.fitting.temporal import SIGMAS, low_passed
 from neuface_ray.geometry.rotations import align_hemisphere, quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.direct_fitting.settings import DirectFittingSettings

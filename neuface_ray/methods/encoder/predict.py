@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.pose import fill_invalid
+from neuface_ray.fitting.closed_form import fill_invalid
 from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.encoder.network import Encoder
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.pose import scaled_orthography
+from neuface_ray.fitting.closed_form import scaled_orthography
 from neuface_ray.geometry.cameras import nearest_weak_camera, view_rotation
 from neuface_ray.geometry.rotations import mean_rotation
 from neuface_ray.heads import HeadModel

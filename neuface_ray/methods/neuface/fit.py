@@ -24,7 +24,7 @@ from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Fit, Objective, Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
-from neuface_ray.fitting.targets import low_passed
+from neuface_ray.fitting.temporal import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from neuface_ray.fitting.targets import low_passed, smoothed_quaternions, window_weights
+from neuface_ray.fitting.temporal import low_passed, smoothed_quaternions, window_weights
 from neuface_ray.geometry.rotations import rotvec_to_quaternion
 
 

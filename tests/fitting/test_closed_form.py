@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neuface_ray.fitting.pose import fill_invalid, scaled_orthography
+from neuface_ray.fitting.closed_form import fill_invalid, scaled_orthography
 from neuface_ray.geometry.cameras import project_weak
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 
