@@ -11,7 +11,7 @@ from neuface_ray.evaluation.rendered_heads import (
     evaluation_faces,
     render_to_clip,
 )
-from neuface_ray.fitting.objective import Observations
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.heads import load_head
 from neuface_ray.media import MediaConfig
 from neuface_ray.media.detect import FaceDetector

@@ -22,7 +22,8 @@ from jobs.evaluate import main as evaluate
 from neuface_ray.evaluation.glvd import criteria as glvd_rules
 from neuface_ray.evaluation.neuface import criteria as rules
 from neuface_ray.evaluation.report import Criterion
-from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.objective import Objective
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.parameters import HeadParameters

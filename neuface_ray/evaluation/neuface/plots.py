@@ -24,7 +24,8 @@ from neuface_ray.evaluation.neuface.variants import (
 )
 from neuface_ray.evaluation.synthetic_clips import uncalibrated
 from neuface_ray.evaluation.tables import Row, select
-from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.objective import Objective
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.metrics.annotation import nan_mean

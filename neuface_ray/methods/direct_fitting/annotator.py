@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from neuface_ray.fitting.objective import Observations
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.direct_fitting.fit import fit_directly

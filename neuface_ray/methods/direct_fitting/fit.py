@@ -17,7 +17,8 @@ from torch import Tensor
 
 from neuface_ray.fitting.closed_form import fill_invalid, scaled_orthography
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Fit, Objective, Observations
+from neuface_ray.fitting.objective import Fit, Objective
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.geometry.cameras import transform_points, view_rotation, weak_from_pinhole, world_to_view
 from neuface_ray.geometry.mesh import vertex_normals
 from neuface_ray.geometry.rotations import matrix_to_rotvec, mean_rotation, rotvec_to_matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from neuface_ray.errors import UsageError
-from neuface_ray.fitting.objective import Observations
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.encoder.annotator import EncoderAnnotator
 from neuface_ray.methods.neuface.fit import fit_neuface

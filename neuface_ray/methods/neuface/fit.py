@@ -22,7 +22,8 @@ from torch import Tensor
 
 from neuface_ray.fitting.identity import expansion_of, share_identity
 from neuface_ray.fitting.losses import mean_square
-from neuface_ray.fitting.objective import Fit, Objective, Observations
+from neuface_ray.fitting.objective import Fit, Objective
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.fitting.temporal import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_quaternion

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.objective import Objective
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.geometry.rotations import rotvec_to_matrix
 from neuface_ray.heads.parameters import HeadParameters

@@ -11,7 +11,8 @@ import torch
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
 from neuface_ray.fitting.identity import distinct_directions, expansion
-from neuface_ray.fitting.objective import Objective, Observations
+from neuface_ray.fitting.objective import Objective
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
 from neuface_ray.fitting.temporal import low_passed
 from neuface_ray.geometry.rotations import quaternion_to_rotvec, rotvec_to_matrix, rotvec_to_quaternion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from neuface_ray.errors import UsageError
-from neuface_ray.fitting.objective import Observations
+from neuface_ray.fitting.observations import Observations
 from neuface_ray.geometry.rotations import matrix_to_rotvec
 from neuface_ray.heads import HeadModel
 from neuface_ray.heads.parameters import HeadParameters
