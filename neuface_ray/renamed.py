@@ -10,6 +10,22 @@ from neuface_ray.errors import UsageError
 METHODS: dict[str, str] = {"flame_fitting": "direct_fitting"}
 """Methods: former name -> present name."""
 
+_NEUFACE_FITS = (
+    "annotator.neuface.fit",
+    "encoder.neuface.fit",
+    "geometry.neuface.fit",
+    "glvd_claims.neuface",
+    "neuface_claims.neuface",
+)
+_FITS = (
+    *_NEUFACE_FITS,
+    "annotator.direct_fitting",
+    "encoder.direct_fitting",
+    "geometry.direct_fitting",
+    "glvd_claims.direct_fitting",
+    "neuface_claims.direct",
+)
+
 KEYS: dict[str, str | None] = {
     "annotator.flame_fitting": "annotator.direct_fitting",
     "encoder.settings": "encoder",
@@ -31,12 +47,18 @@ KEYS: dict[str, str | None] = {
     "plain": "unshaded",
     "synthetic.plain": "synthetic.unshaded",
     "motion.odd": "motion.random_expressions",
+    "neuface_claims.curve_passes": "neuface_claims.curve_iterations",
+    "lvd.trust": "lvd.confidence",
+    "glvd.trust": "glvd.confidence",
+    **{f"{fit}.moves_from": f"{fit}.trainable_from" for fit in _NEUFACE_FITS},
+    **{f"{fit}.passes": f"{fit}.iterations" for fit in _NEUFACE_FITS},
 }
 """Keys and sections by their dotted names: former -> present; None: removed because it had no effect."""
 
-VALUES: dict[str, dict[str, str]] = dict.fromkeys(
-    ("annotator.name", "recipe", "encoder.methods", "geometry.methods", "glvd_claims.methods"), METHODS
-)
+VALUES: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("annotator.name", "recipe", "encoder.methods", "geometry.methods", "glvd_claims.methods"), METHODS),
+    **{f"{fit}.objective.fidelity": {"released": "official_code"} for fit in _FITS},
+}
 """Values that have been renamed: present name of the key -> former value -> present value; of lists, that of each member."""
 
 

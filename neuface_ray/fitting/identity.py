@@ -22,34 +22,34 @@ def share_identity(
 
     Args:
         parameters: (F, V, .). valid: (F, V). fidelity: ``paper`` takes the mean over valid images times ``factor``, see
-            :func:`expansion`; ``released`` that of the first image. identity: (1, 1, S), taken as it is where given.
+            :func:`shrinkage_correction`; ``official_code`` that of the first image. identity: (1, 1, S) to take as it is.
     """
     if identity is not None:
         return replace(parameters, identity=identity)
-    if fidelity == "released":
+    if fidelity == "official_code":
         return replace(parameters, identity=parameters.identity[:1, :1])
     weight = valid.to(parameters.identity.dtype)[..., None]
     mean = (weight * parameters.identity).sum((0, 1), keepdim=True) / weight.sum().clamp_min(1)
     return replace(parameters, identity=factor * mean)
 
 
-def expansion(directions: int, signal: float) -> float:
-    """By how much the mean of identities, each told from one image, is to be drawn away from the mean head.
+def shrinkage_correction(directions: int, snr: float) -> float:
+    """By how much the mean of identities, each estimated from one image, is to be drawn away from the mean head.
 
-    What a network trained on distances tells from one image is on average ``s / (1 + s)`` times the truth, where ``s``,
-    the ``signal``, is its signal-to-noise ratio: in doubt it answers with the mean head. ``n`` images with independent errors
+    What a network trained on distances estimates from one image is on average ``s / (1 + s)`` times the truth, where ``s``,
+    the ``snr``, is its signal-to-noise ratio: in doubt it answers with the mean head. ``n`` images with independent errors
     leave less doubt, and their best answer is ``n s / (1 + n s)`` times the truth. The factor is the quotient: 1 for one image,
-    or for a signal without noise. (Gaussian prior and errors; ours, the paper averages.)
+    or without noise. (Gaussian prior and errors; ours, the paper averages.)
     """
-    if math.isinf(signal):
+    if math.isinf(snr):
         return 1.0
     count = max(directions, 1)
-    return count * (1 + signal) / (1 + count * signal)
+    return count * (1 + snr) / (1 + count * snr)
 
 
-def expansion_of(pose: Tensor, valid: Tensor, signal: float) -> float:
-    """:func:`expansion` for a clip of poses (F, V, 15), valid (F, V), that an encoder of that ``signal`` has read."""
-    return expansion(distinct_directions(pose, valid), signal)
+def clip_shrinkage_correction(pose: Tensor, valid: Tensor, snr: float) -> float:
+    """:func:`shrinkage_correction` for a clip of poses (F, V, 15), valid (F, V), that an encoder of that ``snr`` has read."""
+    return shrinkage_correction(distinct_directions(pose, valid), snr)
 
 
 @torch.no_grad()

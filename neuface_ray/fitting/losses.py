@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def landmark_l1(predicted: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean absolute landmark error (NeuFace Eq. 2 in the normalisation of its released code).
+    """Weighted mean absolute landmark error (NeuFace Eq. 2 in the normalisation of its official code).
 
     Args:
         predicted, observed: (F, V, L, 2) crop coordinates. weight: (F, V, L), 0 for unobserved points.
@@ -23,7 +23,7 @@ def landmark_l1(predicted: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
 
 
 def temporal_orientation(quaternion: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Squared distance of the head orientations to their smoothed targets (NeuFace Eq. 3, squared as released).
+    """Squared distance of the head orientations to their smoothed targets (NeuFace Eq. 3, squared as in the official code).
 
     Args:
         quaternion, target: (F, V, 4) unit quaternions. valid: (F, V).

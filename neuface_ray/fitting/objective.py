@@ -44,40 +44,46 @@ class Objective:
     Only the vertices that landmarks touch are computed for the landmark term, and only the face region for the view term.
     """
 
-    def __init__(self, head: HeadModel, seen: Observations, config: ObjectiveSettings):
-        self.seen, self.config = seen, config
-        self.landmark_head = restrict(head, landmark_vertices(head, seen.scheme))
-        self.face_head = restrict(head, head.regions["face"]) if seen.landmarks.shape[1] > 1 else None
+    def __init__(self, head: HeadModel, observations: Observations, config: ObjectiveSettings):
+        self.observations, self.config = observations, config
+        self.landmark_head = restrict(head, landmark_vertices(head, observations.scheme))
+        self.face_head = restrict(head, head.regions["face"]) if observations.landmarks.shape[1] > 1 else None
 
     def restricted_to(self, frames: range) -> Objective:
         """The same objective for some consecutive frames."""
-        if len(frames) == self.seen.landmarks.shape[0]:
+        if len(frames) == self.observations.landmarks.shape[0]:
             return self
         part = copy.copy(self)
-        part.seen = self.seen.of_frames(frames)
+        part.observations = self.observations.of_frames(frames)
         return part
 
     def project(self, parameters: HeadParameters) -> Tensor:
         """Landmarks of the heads in crop coordinates, (F, V, L, 2)."""
         pose = self._moving(parameters.pose)
         vertices = self.landmark_head(parameters.identity, parameters.expression, pose)
-        points = self.landmark_head.landmarks(vertices, self.seen.scheme, pose=pose)
+        points = self.landmark_head.landmarks(vertices, self.observations.scheme, pose=pose)
         if parameters.translation is None:
             return project_weak(points, parameters.camera)
-        pixels = project_pinhole(points, parameters.translation, self.seen.intrinsics)
-        return transform_points(pixels, self.seen.image_to_crop)
+        pixels = project_pinhole(points, parameters.translation, self.observations.intrinsics)
+        return transform_points(pixels, self.observations.image_to_crop)
 
     def terms(self, parameters: HeadParameters, step: int = 0) -> dict[str, Tensor]:
         """The weighted terms by name; their sum is the objective. ``step`` chooses the frames of the view term."""
-        seen, config = self.seen, self.config
-        terms = {"landmark": config.landmark * landmark_l1(self.project(parameters), seen.landmarks, seen.weight)}
-        if config.temporal > 0 and seen.landmarks.shape[0] > 1:
+        observations, config = self.observations, self.config
+        terms = {
+            "landmark": config.landmark * landmark_l1(self.project(parameters), observations.landmarks, observations.weight)
+        }
+        if config.temporal > 0 and observations.landmarks.shape[0] > 1:
             quaternion = rotvec_to_quaternion(parameters.pose[..., :3])
-            target = smoothed_quaternions(quaternion, seen.valid, config.fidelity, config.temporal_order)
-            weight = config.temporal * (seen.pace**2 if (config.fidelity, config.temporal_order) == ("paper", 2) else 1.0)
-            terms["temporal"] = weight * temporal_orientation(quaternion, target, seen.valid)
+            target = smoothed_quaternions(quaternion, observations.valid, config.fidelity, config.temporal_order)
+            weight = config.temporal * (
+                observations.frame_rate_ratio**2 if (config.fidelity, config.temporal_order) == ("paper", 2) else 1.0
+            )
+            terms["temporal"] = weight * temporal_orientation(quaternion, target, observations.valid)
         if config.smoothness > 0:
-            terms["smoothness"] = config.smoothness * seen.pace**2 * acceleration(parameters.expression, seen.valid)
+            terms["smoothness"] = (
+                config.smoothness * observations.frame_rate_ratio**2 * acceleration(parameters.expression, observations.valid)
+            )
         if config.view > 0 and self.face_head is not None:
             terms["view"] = config.view * self._view_term(parameters, step)
         return terms
@@ -91,7 +97,7 @@ class Objective:
         expression, pose = parameters.expression[frames], self._moving(parameters.pose[frames])
         root_free = torch.cat([torch.zeros_like(pose[..., :3]), pose[..., 3:]], -1)
         canonical = self.face_head(shape, expression, root_free)
-        valid = self.seen.valid[frames]
+        valid = self.observations.valid[frames]
         with torch.no_grad():
             posed = self.face_head(shape, expression, pose)
             weights = view_weights(view_confidence(posed, self.face_head.faces), valid)
@@ -106,7 +112,7 @@ class Objective:
 
     def _frames_of_step(self, step: int) -> Tensor:
         """The random frames of a step, the same for every run."""
-        frames = self.seen.landmarks.shape[0]
+        frames = self.observations.landmarks.shape[0]
         count = min(self.config.view_frames, frames)
         generator = torch.Generator().manual_seed(step)
-        return torch.randperm(frames, generator=generator)[:count].sort().values.to(self.seen.landmarks.device)
+        return torch.randperm(frames, generator=generator)[:count].sort().values.to(self.observations.landmarks.device)

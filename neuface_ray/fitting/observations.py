@@ -13,7 +13,7 @@ from neuface_ray.heads import HeadModel
 from neuface_ray.types import FaceClip
 
 TUNED_FPS = 25.0
-"""Frame rate at which the weights of our own terms in time were chosen; see :attr:`Observations.pace`."""
+"""Frame rate at which the weights of our own terms in time were chosen; see :attr:`Observations.frame_rate_ratio`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Observations:
         return replace(self, **{k: getattr(self, k)[here] for k in per_frame if getattr(self, k) is not None})
 
     @property
-    def pace(self) -> float:
+    def frame_rate_ratio(self) -> float:
         """Frame rate over the one that weights were chosen at.
 
         Weights of squared second differences are multiplied by its square. The same movement has larger differences at a lower

@@ -1,7 +1,7 @@
 """The E-step of NeuFace: the orientations that the M-step then pulls the predictions towards.
 
 The target of the multi-view term is :func:`neuface_ray.geometry.visibility.fuse_views`.
-Source: NeuFace (Youwang et al., CVPR 2023), Eq. 3, and the behaviour of its released code where ``mode`` says so.
+Source: NeuFace (Youwang et al., CVPR 2023), Eq. 3, and the behaviour of its official code where ``mode`` says so.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def smoothed_quaternions(quaternion: Tensor, valid: Tensor, mode: str = "paper",
     Args:
         quaternion: (F, V, 4) unit quaternions. valid: (F, V); invalid frames do not enter any average.
         mode: ``paper`` averages the centred window t-2..t+2, truncated at the ends, after flipping signs into one hemisphere,
-            and is detached. ``released`` averages t-2..t+1 without flipping, leaves two frames at each end as they are, and
-            lets gradients through.
+            and is detached. ``official_code`` averages t-2..t+1 without flipping, leaves two frames at each end as they are,
+            and lets gradients through.
         order: in paper form, 0 for the paper's average, which, followed again and again, flattens every turn of a head, or 2
             for a local quadratic, which lets turns be, see :func:`window_weights`.
 
     Returns:
         (F, V, 4) unit quaternions; the input where no neighbour is valid.
     """
-    if mode not in ("paper", "released"):
-        raise ValueError(f"mode must be 'paper' or 'released', not {mode!r}")
+    if mode not in ("paper", "official_code"):
+        raise ValueError(f"mode must be 'paper' or 'official_code', not {mode!r}")
     if order not in (0, 2):
         raise ValueError(f"order must be 0 or 2, not {order!r}")
-    if mode == "released":
-        return _released(quaternion, valid)
+    if mode == "official_code":
+        return _official_average(quaternion, valid)
     values = align_hemisphere(quaternion, 0)
     weight = window_weights(valid, order).to(values.dtype)
     total, frames = torch.zeros_like(values), values.shape[0]
@@ -81,8 +81,8 @@ def _overlap(frames: int, offset: int) -> tuple[slice, slice]:
     return here, slice(max(0, offset), max(0, min(frames, frames + offset)))
 
 
-def _released(quaternion: Tensor, valid: Tensor) -> Tensor:
-    """The average t-2..t+1 of the released code, with gradients, without signs, and with two untouched frames at each end."""
+def _official_average(quaternion: Tensor, valid: Tensor) -> Tensor:
+    """The average t-2..t+1 of the official code, with gradients, without signs, and with two untouched frames at each end."""
     weight = valid.to(quaternion.dtype)[..., None]
     total, count, frames = torch.zeros_like(quaternion), torch.zeros_like(weight), quaternion.shape[0]
     for offset in range(-2, 2):

@@ -31,7 +31,7 @@ def view_confidence(
         towards_viewer: (..., N, 3) unit vectors for a perspective camera; the z axis if None.
 
     Returns:
-        (..., N) in [0, 1]. Source: NeuFace (CVPR 2023) section 3.2, and the constants of its released code.
+        (..., N) in [0, 1]. Source: NeuFace (CVPR 2023) section 3.2, and the constants of its official code.
     """
     normals = vertex_normals(vertices, faces)
     cosine = normals[..., 2] if towards_viewer is None else (normals * towards_viewer).sum(-1)

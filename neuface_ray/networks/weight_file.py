@@ -1,7 +1,8 @@
 """The one weight format: safetensors that carry how to build the network and where its weights come from.
 
 Floating-point tensors are stored as float16; integers (indices, counts) and flags as they are. A network class can be stored if
-it has ``kind``, the name that its files carry, and its instances have ``options``, JSON values that build it again.
+it has ``kind``, the name that its files carry, and its instances have ``options``, JSON values that build it again. A class of
+which options or parts have been renamed says so in ``renamed``, former name -> present name; files with former names are read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from neuface_ray.errors import ModelFileError
 
 Network = TypeVar("Network", bound=nn.Module)
+Value = TypeVar("Value")
 
 
 def save_network(module: nn.Module, path: str | Path, facts: dict[str, object]) -> None:
@@ -55,12 +58,18 @@ def load_network(network: type[Network], path: str | Path, key: str) -> tuple[Ne
         found = metadata.get("network", kind if "options" in metadata else "something else")
         if found != kind:
             raise ModelFileError(f"{key}: {path} holds weights of {found}, not of {kind}")
-        module = network(**json.loads(metadata["options"]))
+        module = network(**present_names(network, json.loads(metadata["options"])))
         facts = json.loads(metadata["facts"])
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelFileError(f"{key}: {path} does not say what network it is for ({error})") from error
-    load_strict(module, state, path)
+    load_strict(module, present_names(network, state), path)
     return module.eval(), facts
+
+
+def present_names(network: type[nn.Module] | nn.Module, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Options or tensors of a stored ``network`` by their present names: each part between dots as its ``renamed`` says."""
+    renamed = getattr(network, "renamed", {})
+    return {".".join(renamed.get(part, part) for part in name.split(".")): value for name, value in values.items()}
 
 
 def read_tensors(path: Path) -> dict:
@@ -87,28 +96,28 @@ def load_strict(module: nn.Module, state: dict[str, Tensor], path: str | Path) -
     Raises:
         ModelFileError: names missing, unexpected, of another shape, or floats where integers belong, all listed by kind.
     """
-    own = module.state_dict()
-    names = {name for name in own if not name.endswith("num_batches_tracked")}
-    given = {name for name in state if not name.endswith("num_batches_tracked")}
-    shared = sorted(names & given)
+    expected = module.state_dict()
+    names = {name for name in expected if not name.endswith("num_batches_tracked")}
+    stored = {name for name in state if not name.endswith("num_batches_tracked")}
+    shared = sorted(names & stored)
     problems = {
-        "missing": sorted(names - given),
-        "unexpected": sorted(given - names),
+        "missing": sorted(names - stored),
+        "unexpected": sorted(stored - names),
         "misshaped": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            f"{name} {tuple(state[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in shared
-            if state[name].shape != own[name].shape
+            if state[name].shape != expected[name].shape
         ],
         "of another type": [
-            f"{name} {state[name].dtype} instead of {own[name].dtype}"
+            f"{name} {state[name].dtype} instead of {expected[name].dtype}"
             for name in shared
-            if state[name].is_floating_point() != own[name].is_floating_point()
+            if state[name].is_floating_point() != expected[name].is_floating_point()
         ],
     }
     if any(problems.values()):
         report = "; ".join(f"{len(found)} {what}: {_first(found)}" for what, found in problems.items() if found)
         raise ModelFileError(f"{path} does not fit {type(module).__name__}: {report}")
-    module.load_state_dict({name: state[name].to(own[name].dtype) for name in names}, strict=False)
+    module.load_state_dict({name: state[name].to(expected[name].dtype) for name in names}, strict=False)
 
 
 def _first(names: list[str], limit: int = 8) -> str:

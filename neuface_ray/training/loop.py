@@ -25,6 +25,7 @@ from neuface_ray.errors import NeufaceError
 from neuface_ray.heads import load_head
 from neuface_ray.methods.recipe import Recipe, SampleSpec, StepContext
 from neuface_ray.methods.registry import build_recipe
+from neuface_ray.networks.weight_file import present_names
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.optimisation import Average, Optimiser, learning_rate
 from neuface_ray.training.run_log import RunLog
@@ -179,8 +180,8 @@ def _restore(network: nn.Module, average: Average, optimiser: Optimiser, config:
         return 0
     with checkpoint.as_directory() as folder:
         state = read_state(Path(folder), config.recipe)
-    network.load_state_dict(state["network"])
-    average.network.load_state_dict(state["average"])
+    network.load_state_dict(present_names(network, state["network"]))
+    average.network.load_state_dict(present_names(network, state["average"]))
     optimiser.load_state_dict(state["optimiser"])
     return state["step"]
 

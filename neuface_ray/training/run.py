@@ -23,6 +23,7 @@ from neuface_ray.former import complete, differing
 from neuface_ray.heads import load_head
 from neuface_ray.methods.recipe import Recipe
 from neuface_ray.methods.registry import build_recipe
+from neuface_ray.networks.weight_file import present_names
 from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.renamed import translate
 from neuface_ray.training.config import FILES, TrainConfig
@@ -216,7 +217,7 @@ def _finish(
 ) -> TrainingSummary:
     """Exports the averaged weights with their card, and the summary as the sign that the training is finished."""
     network = recipe.build()
-    network.load_state_dict(state["average"])
+    network.load_state_dict(present_names(network, state["average"]))
     network.eval()
     if type(recipe).finish is not Recipe.finish:
         recipe.finish(network, _some_batch(config, recipe, parts))

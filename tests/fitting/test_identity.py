@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from neuface_ray.fitting.identity import distinct_directions, expansion, share_identity
+from neuface_ray.fitting.identity import distinct_directions, share_identity, shrinkage_correction
 from neuface_ray.heads.parameters import HeadParameters
 
 
@@ -52,23 +52,23 @@ def test_images_without_a_face_do_not_count():
 
 
 def test_one_image_or_a_sure_encoder_changes_nothing():
-    assert [expansion(n, math.inf) for n in (0, 1, 7)] == [1, 1, 1]
-    assert [expansion(n, 1.6) for n in (0, 1)] == [1, 1]
+    assert [shrinkage_correction(n, math.inf) for n in (0, 1, 7)] == [1, 1, 1]
+    assert [shrinkage_correction(n, 1.6) for n in (0, 1)] == [1, 1]
 
 
-@pytest.mark.parametrize("signal", [0.5, 2.0])
+@pytest.mark.parametrize("snr", [0.5, 2.0])
 @pytest.mark.parametrize("images", [2, 5])
-def test_the_factor_is_the_slope_of_the_truth_on_the_mean_of_shrunk_answers(signal, images):
+def test_the_factor_is_the_slope_of_the_truth_on_the_mean_of_shrunk_answers(snr, images):
     rng = torch.Generator().manual_seed(0)
     truth = torch.randn(200_000, generator=rng)
-    measured = truth[:, None] + torch.randn(200_000, images, generator=rng) / math.sqrt(signal)
-    mean = (signal / (1 + signal) * measured).mean(1)
-    assert expansion(images, signal) == pytest.approx(float((mean * truth).mean() / mean.square().mean()), rel=0.02)
+    measured = truth[:, None] + torch.randn(200_000, images, generator=rng) / math.sqrt(snr)
+    mean = (snr / (1 + snr) * measured).mean(1)
+    assert shrinkage_correction(images, snr) == pytest.approx(float((mean * truth).mean() / mean.square().mean()), rel=0.02)
 
 
 def test_the_factor_applies_to_the_mean_alone():
     parameters = HeadParameters(torch.tensor([[[1.0]], [[3.0]], [[99.0]]]), *(torch.zeros(3, 1, size) for size in (2, 15, 3)))
     valid = torch.tensor([[True], [True], [False]])
     assert share_identity(parameters, valid, factor=1.5).identity.tolist() == [[[3.0]]]
-    assert share_identity(parameters, valid, "released", factor=1.5).identity.tolist() == [[[1.0]]]
+    assert share_identity(parameters, valid, "official_code", factor=1.5).identity.tolist() == [[[1.0]]]
     assert share_identity(parameters, valid, identity=torch.tensor([[[7.0]]]), factor=1.5).identity.tolist() == [[[7.0]]]

@@ -1,4 +1,4 @@
-"""The smoothed orientations of the E-step, in the paper's and the released form."""
+"""The smoothed orientations of the E-step, in the paper's and the official form."""
 
 import math
 
@@ -23,7 +23,7 @@ def naive_average(q: torch.Tensor, t: int, v: int, before: int, after: int) -> t
     return mean / mean.norm()
 
 
-@pytest.mark.parametrize("mode", ["paper", "released"])
+@pytest.mark.parametrize("mode", ["paper", "official_code"])
 def test_constant_orientation_is_its_own_target(mode):
     q = walk(1).expand(7, 2, 4)
     assert torch.allclose(smoothed_quaternions(q, torch.ones(7, 2, dtype=torch.bool), mode), q)
@@ -37,19 +37,19 @@ def test_paper_window_is_centred_and_truncated_at_the_ends():
             assert torch.allclose(target[t, v], naive_average(q, t, v, 2, 2))
 
 
-def test_released_window_is_four_frames_and_leaves_the_edges():
+def test_official_window_is_four_frames_and_leaves_the_edges():
     q = walk(9)
-    target = smoothed_quaternions(q, torch.ones(9, 2, dtype=torch.bool), "released")
+    target = smoothed_quaternions(q, torch.ones(9, 2, dtype=torch.bool), "official_code")
     for t in range(9):
         for v in range(2):
             expected = naive_average(q, t, v, 2, 1) if 2 <= t < 7 else q[t, v]
             assert torch.allclose(target[t, v], expected)
 
 
-def test_only_the_released_form_lets_gradients_through():
+def test_only_the_official_form_lets_gradients_through():
     valid = torch.ones(6, 2, dtype=torch.bool)
     assert not smoothed_quaternions(walk(6).requires_grad_(), valid, "paper").requires_grad
-    assert smoothed_quaternions(walk(6).requires_grad_(), valid, "released").requires_grad
+    assert smoothed_quaternions(walk(6).requires_grad_(), valid, "official_code").requires_grad
 
 
 def test_sign_flips_change_nothing_but_the_sign():
@@ -74,7 +74,7 @@ def test_invalid_frames_do_not_enter_any_average():
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2, 3])
-@pytest.mark.parametrize("mode", ["paper", "released"])
+@pytest.mark.parametrize("mode", ["paper", "official_code"])
 def test_short_clips_keep_their_shape(frames, mode):
     q = walk(frames) if frames else torch.zeros(0, 2, 4, dtype=torch.float64)
     target = smoothed_quaternions(q, torch.ones(frames, 2, dtype=torch.bool), mode)
@@ -83,7 +83,7 @@ def test_short_clips_keep_their_shape(frames, mode):
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="'paper' or 'released'"):
+    with pytest.raises(ValueError, match="'paper' or 'official_code'"):
         smoothed_quaternions(walk(3), torch.ones(3, 2, dtype=torch.bool), "fast")
 
 

@@ -93,25 +93,25 @@ def neuface(**changes: object) -> Arrays:
 
 
 def neuface_fit() -> Arrays:
-    """The default settings, ten passes."""
-    return neuface(passes=10)
+    """The default settings, ten iterations."""
+    return neuface(iterations=10)
 
 
 def neuface_whole_network() -> Arrays:
     """All stages move, in micro-batches that do not divide the clip."""
     lowest = load_encoder("compact", None, "encoder").stages[0]
-    return neuface(passes=3, moves_from=lowest, lr=1e-4, micro_batch=5)
+    return neuface(iterations=3, trainable_from=lowest, lr=1e-4, micro_batch=5)
 
 
 def neuface_chunks() -> Arrays:
     """A clip longer than a chunk."""
-    return neuface(passes=3, chunk_frames=4, chunk_overlap=1)
+    return neuface(iterations=3, chunk_frames=4, chunk_overlap=1)
 
 
-def neuface_released() -> Arrays:
-    """The paper's weights, with what its released code does differently."""
-    weights = ObjectiveSettings(landmark=10.0, temporal=100.0, view=200.0, fidelity="released")
-    return neuface(passes=3, objective=weights, shape_prior=0.0, expression_prior=0.0, anneal=False)
+def neuface_official_code() -> Arrays:
+    """The paper's weights, with what its official code does differently."""
+    weights = ObjectiveSettings(landmark=10.0, temporal=100.0, view=200.0, fidelity="official_code")
+    return neuface(iterations=3, objective=weights, shape_prior=0.0, expression_prior=0.0, anneal=False)
 
 
 def direct_fit() -> Arrays:
@@ -135,7 +135,7 @@ def objective() -> Arrays:
     """Every term of the objectives, and the gradients of their sums, at a disturbed truth; the priors of direct fitting."""
     found = {}
     configs = {"neuface": NeufaceFitSettings().objective, "direct": DirectFittingSettings().objective}
-    configs["released"] = ObjectiveSettings(fidelity="released")
+    configs["official_code"] = ObjectiveSettings(fidelity="official_code")
     for (name, config), calibrated in itertools.product(configs.items(), (False, True)):
         clip, truth = load_clip(head(), calibrated)
         sequence = disturbed(truth)
@@ -406,7 +406,7 @@ CASES: dict[str, Callable[[], Arrays]] = {
         neuface_fit,
         neuface_whole_network,
         neuface_chunks,
-        neuface_released,
+        neuface_official_code,
         objective,
         direct_fit,
         direct_fit_calibrated,

@@ -25,7 +25,7 @@ SCRIPT = "encoder_script_steps"
 TOLERANCES = dict.fromkeys(CASES, OPTIMISED) | {
     "neuface_fit": FITTED,
     "neuface_whole_network": FITTED,
-    "neuface_released": FITTED,
+    "neuface_official_code": FITTED,
     "objective": FORWARD,
     "encoder_answer": FORWARD,
     "encoder_losses": FORWARD,

@@ -72,7 +72,7 @@ def test_it_is_trained_resumed_used_and_evaluated(command, single_views, tiny_vi
     assert descriptor["config"]["annotator"] == {"name": "toy", "toy": {"weights": str(weights)}}
 
     sizes = {"identities": 1, "size": 160, "yaws": "[0,40]", "together": "[0,40]", "frames": 0, "points": 100, "workers": 1}
-    methods = ("geometry.methods=[encoder,neuface,toy]", f"geometry.toy.weights={weights}", "geometry.neuface.fit.passes=1")
+    methods = ("geometry.methods=[encoder,neuface,toy]", f"geometry.toy.weights={weights}", "geometry.neuface.fit.iterations=1")
     settings = [f"geometry.{name}={value}" for name, value in sizes.items()]
     command("evaluate", "evaluation=geometry", f"output={report}", *methods, *settings, code=4)
     lines = json.loads((report / "report.json").read_text())["tables"]["Scan to mesh, mm: synthetic"]

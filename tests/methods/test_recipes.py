@@ -84,7 +84,7 @@ def test_mixed_precision_changes_little(head, three_views, kind):
 
 
 def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):
-    settings = LvdTrainingSettings(**SMALL, trust=0.0)
+    settings = LvdTrainingSettings(**SMALL, confidence=0.0)
     recipe, batch = recipe_and_batch(head, single_views, "lvd", settings)
     module = recipe.build()
     known = {}
@@ -95,7 +95,7 @@ def test_the_true_field_has_no_loss_and_scores_zero(head, single_views):
         def displacements(self, scene, points, members=None):
             return known["vertices"][:, None, members] - points[:, :, None]
 
-        def own_displacements(self, scene, vertices, members=None):
+        def paired_displacements(self, scene, vertices, members=None):
             moves = (known["vertices"] if members is None else known["vertices"][:, members]) - vertices
             return moves, torch.ones(*moves.shape[:1], 1, moves.shape[1], 2)
 

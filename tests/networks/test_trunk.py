@@ -20,7 +20,7 @@ def test_feature_maps_have_the_promised_shape(kind, size, shape):
 
 def test_the_packaged_trunk_is_the_encoders():
     trunk, encoder = Trunk("compact", "packaged").eval(), load_encoder("compact")
-    encoder.move_from("top")
+    encoder.train_from("top")
     crops = torch.rand(2, 3, 128, 128)
     with torch.no_grad():
         assert torch.allclose(trunk(crops), encoder.features(crops), atol=1e-5)

@@ -75,13 +75,18 @@ def test_packaged_files_are_read(network):
 def test_a_compact_encoder_of_the_format_without_a_name_is_read(tmp_path):
     """As every file of users and the packaged one is, which say ``options`` and not which network they are for."""
     torch.manual_seed(0)
-    encoder = CompactEncoder("open_head/1/abc", n_shape=20, anchor=(0.0, 0.01, 0.1), scale=9.5, signal=2.5)
+    encoder = CompactEncoder("open_head/1/abc", n_shape=20, face_centre=(0.0, 0.01, 0.1), scale=9.5, snr=2.5)
     state = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
     save_file(state, str(tmp_path / "old.safetensors"), {"options": json.dumps(encoder.options), "facts": '{"seed": 3}'})
     loaded, facts = load_network(CompactEncoder, tmp_path / "old.safetensors", "x.path")
     assert facts == {"seed": 3}
-    assert (loaded.signal, loaded.head_model) == (2.5, "open_head/1/abc")
+    assert (loaded.snr, loaded.head_model) == (2.5, "open_head/1/abc")
     assert all(torch.equal(loaded.state_dict()[name], value.float()) for name, value in state.items())
-    assert load_network(CompactEncoder, PACKAGED_COMPACT, "x.path")[0].signal > 1
+    assert load_network(CompactEncoder, PACKAGED_COMPACT, "x.path")[0].snr > 1
+    options = encoder.options | {"anchor": encoder.options["face_centre"], "signal": encoder.options["snr"]}
+    former = {name: value for name, value in options.items() if name not in ("face_centre", "snr")}
+    save_file(state, str(tmp_path / "older.safetensors"), {"options": json.dumps(former), "facts": "{}"})
+    older, _ = load_network(CompactEncoder, tmp_path / "older.safetensors", "x.path")
+    assert older.options == loaded.options
     with pytest.raises(ModelFileError, match="does not say what network it is for"):
         load_network(LVD, tmp_path / "old.safetensors", "init")

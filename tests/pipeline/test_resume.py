@@ -18,6 +18,7 @@ from neuface_ray.errors import UsageError
 from neuface_ray.pipeline.annotate import provenance
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.segment import AnnotationSession
+from neuface_ray.renamed import translate
 from tests.dataset.made import make_clip, make_segment
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def test_settings_count_only_if_rows_depend_on_them(tmp_path):
         reopen(tmp_path, "neuface", "annotator.neuface.fit.passes=3", "gate.max_nme=3", "media.stride=2")
     lines = [line.strip() for line in str(caught.value).splitlines()[1:-1]]
     assert lines == [
-        "config.annotator.neuface.fit.passes: 200 there, 3 now",
+        "config.annotator.neuface.fit.iterations: 200 there, 3 now",
         "config.gate.max_nme: 8.0 there, 3.0 now",
         "config.media.stride: 1 there, 2 now",
     ]
@@ -101,6 +102,7 @@ def test_new_descriptors_hold_the_chosen_method_alone(tmp_path):
     old_dataset(tmp_path / "old", "neuface", "neuface")
     fresh = read_descriptor(reopen(tmp_path / "fresh", "neuface").store)
     old = json.loads((OLD / "neuface.json").read_text())
+    old["config"] = translate(old["config"])
     assert fresh["config"]["annotator"] == {key: old["config"]["annotator"][key] for key in ("name", "neuface")}
     added = {"decoder": "pyav", "stills": "separate", "stills_fps": 25.0}
     assert fresh["config"] | {"annotator": None} == old["config"] | {"annotator": None, "media": old["config"]["media"] | added}

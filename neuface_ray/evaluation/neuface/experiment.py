@@ -250,7 +250,7 @@ def draw_charts(
     names = [
         plots.cvd_per_view(rows, list(RIG_DEG)[: settings.views], folder),
         plots.motion_traces({name: traces[liveliest][name] for name in TRACED}, settings.fps, f"sequence {liveliest}", folder),
-        plots.error_against_time(rows, settings.curve_passes, settings.curve_steps, folder),
+        plots.error_against_time(rows, settings.curve_iterations, settings.curve_steps, folder),
         plots.stability_against_error(rows, settings.low_pass, folder),
         gradients,
     ]

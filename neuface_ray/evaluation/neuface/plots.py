@@ -67,9 +67,9 @@ def motion_traces(traces: dict[str, Trace], fps: float, title: str, folder: Path
     return save(figure, folder, "motion_traces.png")
 
 
-def error_against_time(rows: Sequence[Row], passes: Sequence[int], steps: Sequence[int], folder: Path) -> str:
+def error_against_time(rows: Sequence[Row], iterations: Sequence[int], steps: Sequence[int], folder: Path) -> str:
     """Landmark and vertex error over the seconds that fits of growing length took, on the sequences that ran them all."""
-    names = [curve_name(FULL, count) for count in sorted(passes)], [curve_name(DIRECT, count) for count in sorted(steps)]
+    names = [curve_name(FULL, count) for count in sorted(iterations)], [curve_name(DIRECT, count) for count in sorted(steps)]
     common = {row["sequence"] for row in rows if row["method"] in (names[0] + names[1])}
     rows = [row for row in rows if row["sequence"] in common]
     figure, axes = subplots(1, 3, figsize=(12, 3.6))

@@ -53,7 +53,7 @@ class NeufaceEvaluation(Materials):
     """Step size when the whole network moves."""
     curve_sequences: int = 3
     """Error against time is measured on the first so many sequences."""
-    curve_passes: list[int] = field(default_factory=lambda: [10, 30, 80, 200])
+    curve_iterations: list[int] = field(default_factory=lambda: [10, 30, 80, 200])
     """Lengths of NeuFace for error against time."""
     curve_steps: list[int] = field(default_factory=lambda: [15, 40, 120, 300])
     """Lengths of direct fitting for error against time."""

@@ -70,7 +70,7 @@ def make_tables(rows: Sequence[Row], real: Sequence[Row], settings: NeufaceEvalu
     fits = (ENCODER, APART, DIRECT, CALIBRATED, POINTS, VIEW, TEMPORAL, FULL)
     filtered = [*rows, *at_equal_stability(rows, strengths)]
     family = [ENCODER, *map(low_pass_name, strengths), EQUAL_STABILITY, FULL]
-    curve = [curve_name(FULL, count) for count in sorted(settings.curve_passes)]
+    curve = [curve_name(FULL, count) for count in sorted(settings.curve_iterations)]
     curve += [curve_name(DIRECT, count) for count in sorted(settings.curve_steps)]
     both = _common(rows, [WHOLE])
     result = {

@@ -63,7 +63,7 @@ class Variant:
 def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant]:
     """List everything that is compared; ``lowest_stage`` of the encoder is the one from which the whole network moves."""
     encoder, direct, neuface, device = settings.encoder, settings.direct, settings.neuface, settings.device
-    whole = replace(neuface, moves_from=lowest_stage, lr=settings.whole_lr)
+    whole = replace(neuface, trainable_from=lowest_stage, lr=settings.whole_lr)
 
     def bare(shared: bool) -> AnnotatorConfig:
         return AnnotatorConfig(name="encoder", device=device, settings=replace(encoder, share_identity=shared))
@@ -77,7 +77,7 @@ def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant
     def with_terms(**choice: bool) -> AnnotatorConfig:
         return adapted(replace(neuface, objective=choose_terms(neuface.objective, **choice)))
 
-    cost, direct_cost = float(neuface.passes), 0.5 * (direct.pose_steps + direct.steps)
+    cost, direct_cost = float(neuface.iterations), 0.5 * (direct.pose_steps + direct.steps)
     variants = [
         Variant(ENCODER, bare(True), 2.0, low_pass=tuple(settings.low_pass), on_real_clips=True),
         Variant(APART, bare(False), 2.0, on_real_clips=True),
@@ -89,10 +89,10 @@ def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant
         Variant(FULL, adapted(neuface), cost, on_real_clips=True),
         Variant(f"{DIRECT}, fifth left out", fitted(direct), direct_cost, withholds=True),
         Variant(f"{FULL}, fifth left out", adapted(neuface), cost, withholds=True),
-        Variant(WHOLE, adapted(whole), _WHOLE_COST * whole.passes, sequences=settings.whole_sequences),
+        Variant(WHOLE, adapted(whole), _WHOLE_COST * whole.iterations, sequences=settings.whole_sequences),
     ]
-    for count in settings.curve_passes:
-        fit = replace(neuface, passes=count, min_improvement=float("-inf"))
+    for count in settings.curve_iterations:
+        fit = replace(neuface, iterations=count, min_improvement=float("-inf"))
         variants.append(Variant(curve_name(FULL, count), adapted(fit), float(count), sequences=settings.curve_sequences))
     for count in settings.curve_steps:
         fit = fitted(replace(direct, steps=count))
@@ -119,8 +119,8 @@ def low_pass_name(strength: float) -> str:
 
 
 def curve_name(method: str, count: int) -> str:
-    """The table row of a method stopped after so many passes or steps."""
-    return f"{method}, {count} {'passes' if method == FULL else 'steps'}"
+    """The table row of a method stopped after so many iterations or steps."""
+    return f"{method}, {count} {'iterations' if method == FULL else 'steps'}"
 
 
 def low_pass(sequence: MeshSequence, clip: FaceClip, strength: float) -> MeshSequence:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuface_ray.errors import ModelFileError
-from neuface_ray.fitting.identity import expansion_of, share_identity
+from neuface_ray.fitting.identity import clip_shrinkage_correction, share_identity
 from neuface_ray.heads import HeadModel
 from neuface_ray.media.crop import resize_crops
 from neuface_ray.methods.annotator import Annotator
@@ -49,6 +49,6 @@ class EncoderAnnotator(Annotator):
         features = [encode_fixed(self.encoder, part) for part in self.crops(clip).flatten(0, 1).split(128)]
         parameters = predict(self.encoder, features, *clip.valid.shape)
         if self.config.share_identity:
-            factor = expansion_of(parameters.pose, valid, self.encoder.signal)
+            factor = clip_shrinkage_correction(parameters.pose, valid, self.encoder.snr)
             parameters = share_identity(parameters, valid, "paper", factor=factor)
         return self.sequence(clip, interpolate_gaps(parameters, valid), seconds={"fit": time.perf_counter() - started})

@@ -1,7 +1,7 @@
 """Encoders: face crops to the parameters and camera of the head model they were trained on.
 
 All encoders share one interface, ``encoder(crops [B, 3, H, W] in [0, 1]) -> HeadParameters`` of batch B, and are a chain of
-named stages, so that the stages below the lowest moving one can be computed once: ``encoder.move_from("stage4")``, then
+named stages, so that the stages below the lowest trainable one can be computed once: ``encoder.train_from("stage4")``, then
 
 Sources: DECA (Feng et al., SIGGRAPH 2021), coarse encoder; EMOCA (Danecek et al., CVPR 2022), expression encoder. Both are
 re-implemented from their descriptions; their weights are under a non-commercial licence and are read from the user's file.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,18 +34,18 @@ class Encoder(nn.Module):
         crop_size: side of the crops in pixels. head_model: name or identifier of the head its numbers belong to.
         stages: names of the chained stages, from the image up.
 
-    ``signal`` is the signal-to-noise ratio of an identity told from one image, infinite where it is not known, see
-    ``fitting.identity.expansion``.
+    ``snr`` is the signal-to-noise ratio of an identity told from one image, infinite where it is not known, see
+    ``fitting.identity.shrinkage_correction``.
 
     BatchNorm layers, where an encoder has them, always use their stored statistics and never move: an encoder is adapted to
-    single clips, whose own statistics would mislead it (the paper's released form does the same).
+    single clips, whose own statistics would mislead it (the paper's official code does the same).
     """
 
     def __init__(self, crop_size: int, head_model: str, stages: tuple[str, ...]):
         super().__init__()
         self.crop_size, self.head_model, self.stages = crop_size, head_model, stages
-        self.lowest_moving = stages[0]
-        self.signal = math.inf
+        self.lowest_trainable = stages[0]
+        self.snr = math.inf
 
     @abstractmethod
     def run(self, stage: str, x: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
     def decode(self, raw: Tensor) -> HeadParameters:
         """The raw output of the last stage as parameters."""
 
-    def move_from(self, stage: str) -> list[nn.Parameter]:
+    def train_from(self, stage: str) -> list[nn.Parameter]:
         """Makes ``stage`` and all above it trainable and the rest fixed; returns the moving parameters.
 
         Raises:
@@ -66,7 +67,7 @@ class Encoder(nn.Module):
         """
         if stage not in self.stages:
             raise ValueError(f"{type(self).__name__} has no stage {stage!r}; it has {', '.join(self.stages)}")
-        self.lowest_moving = stage
+        self.lowest_trainable = stage
         moving = False
         for name in self.stages:
             moving = moving or name == stage
@@ -86,14 +87,14 @@ class Encoder(nn.Module):
                 module.eval().requires_grad_(False)
 
     def features(self, crops: Tensor) -> Tensor:
-        """Output of the stages below the lowest moving one; the crops themselves when everything moves."""
-        for stage in self.stages[: self.stages.index(self.lowest_moving)]:
+        """Output of the stages below the lowest trainable one; the crops themselves when everything moves."""
+        for stage in self.stages[: self.stages.index(self.lowest_trainable)]:
             crops = self.run(stage, crops)
         return crops
 
     def head(self, features: Tensor) -> HeadParameters:
         """The parameters from ``features``, by the moving stages."""
-        for stage in self.stages[self.stages.index(self.lowest_moving) :]:
+        for stage in self.stages[self.stages.index(self.lowest_trainable) :]:
             features = self.run(stage, features)
         return self.decode(features)
 
@@ -180,17 +181,18 @@ class CompactEncoder(Encoder):
 
     GroupNorm has no running statistics to go wrong when the network is adapted to a clip, and costs within 5 % of BatchNorm
     on a CPU. The head keeps the 4x4 layout of the last feature map, for alignment needs to know where things are. The
-    camera is predicted as the scale and the image position of a point in the middle of the face (``anchor``), so that an
+    camera is predicted as the scale and the image position of a point in the middle of the face (``face_centre``), so that an
     error in rotation about ``pivot`` does not move the face in the image.
 
     Args:
         n_shape, n_expression: sizes of the head's coefficients. bounded: expressions are weights in [0, 1] (open head).
         jaw: three more outputs are the jaw's axis-angle (heads whose expressions do not open the mouth).
-        anchor, pivot: middle of the face and root joint in the head frame, metres.
-        scale: camera scale of an average crop. signal: as in `Encoder`; None where it was not measured.
+        face_centre, pivot: middle of the face and root joint in the head frame, metres.
+        scale: camera scale of an average crop. snr: as in `Encoder`; None where it was not measured.
     """
 
     kind = "encoder"
+    renamed: ClassVar = {"anchor": "face_centre", "signal": "snr"}
     hidden = 512
 
     def __init__(
@@ -200,10 +202,10 @@ class CompactEncoder(Encoder):
         n_expression: int = 52,
         bounded: bool = True,
         jaw: bool = False,
-        anchor: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        face_centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
         pivot: tuple[float, float, float] = (0.0, 0.0, 0.0),
         scale: float = 8.0,
-        signal: float | None = None,
+        snr: float | None = None,
     ):
         super().__init__(CROP_SIZE, head_model, ("stem", "stage1", "stage2", "stage3", "stage4", "top"))
         self.bounded = bounded
@@ -213,14 +215,14 @@ class CompactEncoder(Encoder):
             "n_expression": n_expression,
             "bounded": bounded,
             "jaw": jaw,
-            "anchor": tuple(anchor),
+            "face_centre": tuple(face_centre),
             "pivot": tuple(pivot),
             "scale": scale,
-            "signal": signal,
+            "snr": snr,
         }
-        self.signal = math.inf if signal is None else signal
+        self.snr = math.inf if snr is None else snr
         self.sizes = {"shape": n_shape, "expression": n_expression, "rotation": 6, "camera": 3, "jaw": 3 if jaw else 0}
-        self.register_buffer("anchor", torch.tensor(anchor, dtype=torch.float32), persistent=False)
+        self.register_buffer("face_centre", torch.tensor(face_centre, dtype=torch.float32), persistent=False)
         self.register_buffer("pivot", torch.tensor(pivot, dtype=torch.float32), persistent=False)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
         for name, layers in compact_stages().items():
@@ -250,7 +252,7 @@ class CompactEncoder(Encoder):
             pose = torch.cat([pose[..., :6], jaw, pose[..., 9:]], -1)
         if self.bounded:
             expression = torch.sigmoid(expression - 2.0)
-        anchor = matrix @ (self.anchor - self.pivot) + self.pivot
+        face_centre = matrix @ (self.face_centre - self.pivot) + self.pivot
         scale = self.scale * torch.exp(0.2 * camera[..., :1])
-        shift = 0.2 * camera[..., 1:] * camera.new_tensor([1.0, -1.0]) / scale - anchor[..., :2]
+        shift = 0.2 * camera[..., 1:] * camera.new_tensor([1.0, -1.0]) / scale - face_centre[..., :2]
         return HeadParameters(shape, expression, pose, torch.cat([scale, shift], -1))

@@ -11,7 +11,7 @@ from neuface_ray.methods.encoder.network import Encoder
 
 
 def encode_fixed(encoder: Encoder, crops: Tensor) -> Tensor:
-    """Features (B, ...) of crops (B, 3, H, W) below the lowest moving stage, detached."""
+    """Features (B, ...) of crops (B, 3, H, W) below the lowest trainable stage, detached."""
     with torch.no_grad():
         device = next(encoder.parameters()).device
         images = crops.to(device)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.identity import distinct_directions, expansion
+from neuface_ray.fitting.identity import distinct_directions, shrinkage_correction
 from neuface_ray.heads import HeadModel
 from neuface_ray.methods.encoder.augment import augment
 from neuface_ray.methods.encoder.losses import FaceTargets, accuracy, form, losses
@@ -40,7 +40,7 @@ class EncoderRecipe(Recipe):
             n_expression=head.n_expression,
             bounded=head.expression_bounded,
             jaw=not head.expression_bounded,
-            anchor=tuple(head.template[inner].mean(0).tolist()),
+            face_centre=tuple(head.template[inner].mean(0).tolist()),
             pivot=tuple(head.template_joints[0].tolist()),
             scale=AVERAGE_SCALE,
         )
@@ -59,7 +59,7 @@ class EncoderRecipe(Recipe):
 
     def finish(self, module: CompactEncoder, batch: Batch) -> None:
         """Measure the signal-to-noise ratio of the identity told from one picture."""
-        module.signal = module.options["signal"] = measure_signal(self.head, module, batch, self.settings.group)
+        module.snr = module.options["snr"] = measure_snr(self.head, module, batch, self.settings.group)
 
 
 def faces_of(batch: Batch) -> tuple[Tensor, FaceTargets]:
@@ -72,8 +72,8 @@ def _channels_last(crops: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_signal(head: HeadModel, encoder: Encoder, batch: Batch, group: int) -> float:
-    """The signal-to-noise ratio with which `fitting.identity.expansion` brings mean identities nearest to the truth.
+def measure_snr(head: HeadModel, encoder: Encoder, batch: Batch, group: int) -> float:
+    """The signal-to-noise ratio with which `fitting.identity.shrinkage_correction` brings mean identities nearest to the truth.
 
     Over the inner face but for place, turn and scale, for each ``group`` pictures of one person that follow each other; where
     they were trained on, the answer is cautious.
@@ -88,8 +88,8 @@ def measure_signal(head: HeadModel, encoder: Encoder, batch: Batch, group: int) 
         counts.append(distinct_directions(predicted.pose[:, None], torch.ones(group, 1, dtype=torch.bool, device=crops.device)))
     mean, truth = torch.stack(means), torch.stack(truths)
 
-    def error(signal: float) -> float:
-        factors = mean.new_tensor([expansion(count, signal) for count in counts])
+    def error(snr: float) -> float:
+        factors = mean.new_tensor([shrinkage_correction(count, snr) for count in counts])
         return float((factors[:, None] * mean - truth).square().sum())
 
     return min(np.geomspace(0.05, 50, 61).tolist(), key=error)

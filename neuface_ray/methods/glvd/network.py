@@ -11,13 +11,23 @@ keypoints are turned about a point; ``relative="offsets"`` adds the ways to the 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuface_ray.methods.glvd.settings import HEATMAP_SOURCES, RELATIVE
-from neuface_ray.methods.lvd.network import Descent, PointField, Scene, iterate, single_view_defaults, start_cloud, with_mask
+from neuface_ray.methods.lvd.network import (
+    LVD,
+    Descent,
+    PointField,
+    Scene,
+    iterate,
+    single_view_defaults,
+    start_cloud,
+    with_mask,
+)
 from neuface_ray.methods.lvd.settings import LIMIT, PROFILES
 from neuface_ray.networks.hourglass import ConvBlock, HeatmapNet, Hourglass, StackedHourglass, gaussian_heatmaps
 
@@ -56,6 +66,7 @@ class GLVD(nn.Module):
     """
 
     kind = "glvd"
+    renamed: ClassVar = LVD.renamed
 
     def __init__(
         self,
@@ -156,29 +167,29 @@ class GLVD(nn.Module):
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
         return self.vertex_field.signed_distance(scene, scene.maps, points, self._encode(scene, points, keypoints))
 
-    def own_keypoint_displacements(self, scene: Scene, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole displacement of each keypoint (B, K, 3) from its own place, and trust (B, N, K, 2)."""
-        return self.keypoint_field.own(scene, scene.keypoint_maps, keypoints, None)
+    def paired_keypoint_displacements(self, scene: Scene, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole displacement of each keypoint (B, K, 3) from its own place, and confidence (B, N, K, 2)."""
+        return self.keypoint_field.paired(scene, scene.keypoint_maps, keypoints, None)
 
-    def own_displacements(
+    def paired_displacements(
         self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, and trust (B, N, V, 2), given
-        keypoints (B, K, 3)."""
-        return self.vertex_field.own(scene, scene.maps, vertices, self._encode(scene, vertices, keypoints), members)
+        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, and confidence (B, N, V, 2),
+        given keypoints (B, K, 3)."""
+        return self.vertex_field.paired(scene, scene.maps, vertices, self._encode(scene, vertices, keypoints), members)
 
     def step_keypoints(self, scene: Scene, keypoints: Tensor) -> Tensor:
         """One update of the keypoints (B, K, 3)."""
-        moves, _ = self.own_keypoint_displacements(scene, keypoints)
+        moves, _ = self.paired_keypoint_displacements(scene, keypoints)
         return keypoints + moves.clamp(-self.limit, self.limit)
 
     def step(self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members``, given keypoints (B, K, 3)."""
-        moves, _ = self.own_displacements(scene, vertices, keypoints, members)
+        moves, _ = self.paired_displacements(scene, vertices, keypoints, members)
         return vertices + moves.clamp(-self.limit, self.limit)
 
     def _encode(self, scene: Scene, points: Tensor, keypoints: Tensor) -> Tensor | None:
-        """What the vertex field is told of keypoints (B, K, 3) at points (B, P, 3): (B, N or 1, P, E), in the views' frames."""
+        """What the vertex field knows of keypoints (B, K, 3) at points (B, P, 3): (B, N or 1, P, E), in the views' frames."""
         if self.relative == "none":
             return None
         distances = relative_encoding(points, keypoints)[:, None]

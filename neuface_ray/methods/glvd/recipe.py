@@ -85,10 +85,10 @@ class GlvdRecipe(LvdRecipe):
         if config.unroll > 0 and step.progress >= config.unroll_from:
             error, found = self.unrolled_pair(module, scene, targets, truth, members, step)
             terms["unroll"] = config.unroll * error
-        own = bernoulli(0.5, step.generator) and step.progress >= config.rollout_from
+        predicted = bernoulli(0.5, step.generator) and step.progress >= config.rollout_from
         points = queries(targets.vertices, config.points, config.near, step.generator)
         wanted = targets.vertices[:, None, members] - points[:, :, None]
-        moves = module.displacements(scene, points, found if own else noisy, members)
+        moves = module.displacements(scene, points, found if predicted else noisy, members)
         terms["vertices"] = descent_error(moves, wanted, config.limit)
         points = queries(truth, config.points, NEAR_KEYPOINTS, step.generator)
         moves = module.keypoint_displacements(scene, points)
@@ -100,8 +100,8 @@ class GlvdRecipe(LvdRecipe):
         if "landmarks" not in batch:
             return None
         landmarks = batch["landmarks"]
-        made = image_keypoints(landmarks.cpu().numpy(), self.settings.keypoints)
-        return torch.from_numpy(made).to(landmarks.device)
+        keypoints = image_keypoints(landmarks.cpu().numpy(), self.settings.keypoints)
+        return torch.from_numpy(keypoints).to(landmarks.device)
 
     @staticmethod
     def noisy(truth: Tensor, step: StepContext) -> Tensor:
@@ -122,11 +122,11 @@ class GlvdRecipe(LvdRecipe):
         start = (start_cloud(scene, module.n_vertices)[:, members], start_cloud(scene, module.n_keypoints, seed=1))
         state, keypoints = rollout(update, start, step.generator)
         limit = self.settings.limit
-        moves, trust = module.own_keypoint_displacements(scene, keypoints)
-        error = self.own_error(moves, truth - keypoints, keypoints, trust)
+        moves, confidence = module.paired_keypoint_displacements(scene, keypoints)
+        error = self.step_error(moves, truth - keypoints, keypoints, confidence)
         keypoints = (keypoints + moves.clamp(-limit, limit)).detach()
-        moves, trust = module.own_displacements(scene, state, keypoints, members)
-        return error + self.own_error(moves, targets.vertices[:, members] - state, state, trust), keypoints
+        moves, confidence = module.paired_displacements(scene, state, keypoints, members)
+        return error + self.step_error(moves, targets.vertices[:, members] - state, state, confidence), keypoints
 
     @torch.no_grad()
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -12,17 +12,17 @@ puts out g_i itself; here the network puts out the place p_i(x) that it sees the
 fields are the same and are trained on the same clamped displacements, but a network that knows only one place for a vertex
 already has it as a fixed point, so that a descent settles early in training and late steps do not drift.
 
-Several views. Each view votes in its own frame, where the field has learned what an image looks like from in front; the votes
-are turned into the reference frame and joined by least squares, each with the trust that the field has in itself across the
-image plane and in depth, which it learns from its own errors in single views (`trust_error`). One vote alone is that vote
-exactly, equal votes count as one, and order does not matter. (How the published GLVD joins views is not known; LVD has one
-view.)
+Several views. Each view gives displacements in its own frame, where the field has learned what an image looks like from in
+front; they are turned into the reference frame and joined by least squares, each with the confidence that the field has in it
+across the image plane and in depth, which it learns from its own errors in single views (`confidence_error`). The displacement
+of a single view is taken exactly, equal ones count as one, and order does not matter. (How the published GLVD joins views is
+not known; LVD has one view.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -90,15 +90,15 @@ def sample_maps(maps: list[Tensor], points: Tensor) -> Tensor:
     return torch.cat(sampled, 1).transpose(1, 2)
 
 
-def fuse_votes(votes: Tensor, to_view: Tensor, trust: Tensor) -> Tensor:
+def fuse_displacements(per_view: Tensor, to_view: Tensor, confidence: Tensor) -> Tensor:
     """Joins the displacements that the views propose.
 
-    The displacement d in the reference frame minimises ``sum_n trust_n |R_n d - vote_n / scale_n|^2`` with separate trust
-    across the image plane and along depth.
+    The displacement d in the reference frame minimises ``sum_n confidence_n |R_n d - d_n / scale_n|^2`` with separate
+    confidence across the image plane and along depth.
 
     Args:
-        votes: (B, N, P, ..., 3) in the frames of the views. to_view: (B, N, 3, 4) similarities.
-        trust: (B, N, P, 2) non-negative: in the image plane, in depth; positive in at least one view.
+        per_view: (B, N, P, ..., 3) in the frames of the views. to_view: (B, N, 3, 4) similarities.
+        confidence: (B, N, P, 2) non-negative: in the image plane, in depth; positive in at least one view.
 
     Returns:
         (B, P, ..., 3) in the reference frame.
@@ -106,14 +106,14 @@ def fuse_votes(votes: Tensor, to_view: Tensor, trust: Tensor) -> Tensor:
     linear = to_view[..., :3]
     scale = linear.square().sum((-1, -2)).div(3).sqrt()
     rotation = (linear / scale[..., None, None])[:, :, None]
-    if votes.shape[1] == 1:
-        gain = (rotation.transpose(-1, -2) / scale[:, :, None, None, None]).expand(-1, -1, votes.shape[2], -1, -1)
+    if per_view.shape[1] == 1:
+        gain = (rotation.transpose(-1, -2) / scale[:, :, None, None, None]).expand(-1, -1, per_view.shape[2], -1, -1)
     else:
-        weights = torch.cat([trust[..., :1], trust], -1).to(linear.dtype)
+        weights = torch.cat([confidence[..., :1], confidence], -1).to(linear.dtype)
         pull = rotation.transpose(-1, -2) * weights[..., None, :]
         gain = torch.linalg.solve((pull @ rotation).sum(1, keepdim=True), pull) / scale[:, :, None, None, None]
-    flat = votes.to(linear.dtype).flatten(3, -2) if votes.dim() > 4 else votes.to(linear.dtype).unsqueeze(3)
-    return torch.einsum("bnpij,bnpvj->bpvi", gain, flat).reshape(votes.shape[0], *votes.shape[2:])
+    flat = per_view.to(linear.dtype).flatten(3, -2) if per_view.dim() > 4 else per_view.to(linear.dtype).unsqueeze(3)
+    return torch.einsum("bnpij,bnpvj->bpvi", gain, flat).reshape(per_view.shape[0], *per_view.shape[2:])
 
 
 class PointField(nn.Module):
@@ -123,7 +123,7 @@ class PointField(nn.Module):
 
     Args:
         n_features: channels sampled from the maps. n_extra: further inputs per query. hidden: width of the two hidden layers.
-        n_points: M. canonical: coordinates and votes are in the reference frame instead of each view's.
+        n_points: M. canonical: coordinates and displacements are in the reference frame instead of each view's.
     """
 
     def __init__(self, n_features: int, n_extra: int, hidden: int, n_points: int, canonical: bool = False):
@@ -132,9 +132,9 @@ class PointField(nn.Module):
         self.first = weight_norm(nn.Linear(3 + n_features + n_extra, hidden))
         self.second = weight_norm(nn.Linear(hidden, hidden))
         self.last = weight_norm(nn.Linear(hidden, 3 * n_points))
-        self.trust = nn.Linear(hidden, 2)
-        nn.init.zeros_(self.trust.weight)
-        nn.init.zeros_(self.trust.bias)
+        self.confidence = nn.Linear(hidden, 2)
+        nn.init.zeros_(self.confidence.weight)
+        nn.init.zeros_(self.confidence.bias)
         self.distance = nn.Linear(hidden, 1)
 
     @torch.no_grad()
@@ -150,36 +150,36 @@ class PointField(nn.Module):
 
     def dense(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None) -> Tensor:
         """Displacements (B, P, len(members), 3) from every query (B, P, 3) to every member (indices; None for all M)."""
-        hidden, position, frames, trust = self._hidden(scene, maps, points, extra)
+        hidden, position, frames, confidence = self._hidden(scene, maps, points, extra)
         weight, bias = self._last_layer()
         if members is not None:
             weight, bias = weight[members], bias[members]
         places = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).unflatten(-1, (-1, 3))
-        return fuse_votes(places - position[..., None, :], frames, trust)
+        return fuse_displacements(places - position[..., None, :], frames, confidence)
 
-    def own(
+    def paired(
         self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None, members: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Displacement (B, M, 3) of each of the M points (or of the ``members``) at its own place (B, M, 3), in O(M), and the
-        trust (B, N, M, 2) of each view in it."""
-        hidden, position, frames, trust = self._hidden(scene, maps, points, extra)
+        confidence (B, N, M, 2) of each view in it."""
+        hidden, position, frames, confidence = self._hidden(scene, maps, points, extra)
         weight, bias = self._last_layer()
         if members is not None:
             weight, bias = weight[members], bias[members]
         places = torch.einsum("bnmh,mch->bnmc", hidden, weight.to(hidden.dtype)) + bias.to(hidden.dtype)
-        return fuse_votes(places - position, frames, trust), trust
+        return fuse_displacements(places - position, frames, confidence), confidence
 
     def signed_distance(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> Tensor:
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training the trunk and the features."""
-        hidden, _, _, trust = self._hidden(scene, maps, points, extra)
-        weight = trust.mean(-1)
+        hidden, _, _, confidence = self._hidden(scene, maps, points, extra)
+        weight = confidence.mean(-1)
         return (self.distance(hidden)[..., 0].to(weight.dtype) * weight).sum(1) / weight.sum(1)
 
     def _last_layer(self) -> tuple[Tensor, Tensor]:
         return self.last.weight.unflatten(0, (self.n_points, 3)), self.last.bias.unflatten(0, (self.n_points, 3))
 
     def _hidden(self, scene: Scene, maps: list[Tensor], points: Tensor, extra: Tensor | None) -> tuple[Tensor, ...]:
-        """Hidden state (B, N, P, H), positions (B, N, P, 3) and frames (B, N, 3, 4) of the votes, their trust (B, N, P, 2).
+        """Hidden state (B, N, P, H), positions (B, N, P, 3) and frames (B, N, 3, 4) of the views, confidence (B, N, P, 2).
 
         ``extra`` is (B, N, P, E), or (B, 1, P, E) for all views."""
         placed = apply_similarity(scene.to_view, points[:, None])
@@ -191,12 +191,12 @@ class PointField(nn.Module):
             inputs.append(extra.expand(-1, placed.shape[1], -1, -1).to(features.dtype))
         hidden = torch.relu(self.second(torch.relu(self.first(torch.cat(inputs, -1)))))
         inside = (crop.abs() <= 1).all(-1, keepdim=True).to(placed.dtype) + UNSEEN
-        trust = F.softplus(self.trust(hidden).to(placed.dtype)) * inside * scene.valid[:, :, None, None]
+        confidence = F.softplus(self.confidence(hidden).to(placed.dtype)) * inside * scene.valid[:, :, None, None]
         frames = scene.to_view
         if self.canonical:
             frames = torch.eye(3, 4, dtype=frames.dtype, device=frames.device).expand_as(frames)
-            trust = trust.mean(-1, keepdim=True).expand_as(trust)
-        return hidden, position, frames, trust
+            confidence = confidence.mean(-1, keepdim=True).expand_as(confidence)
+        return hidden, position, frames, confidence
 
 
 class LVD(nn.Module):
@@ -208,6 +208,7 @@ class LVD(nn.Module):
     """
 
     kind = "lvd"
+    renamed: ClassVar = {"trust": "confidence"}
 
     def __init__(
         self,
@@ -244,13 +245,13 @@ class LVD(nn.Module):
         """Distance (B, P) of queries (B, P, 3) to the surface, for pre-training."""
         return self.vertex_field.signed_distance(scene, scene.maps, points, None)
 
-    def own_displacements(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, and trust (B, N, V, 2)."""
-        return self.vertex_field.own(scene, scene.maps, vertices, None, members)
+    def paired_displacements(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Whole displacement (B, V, 3) of each vertex, or of the ``members``, from its own place; confidence (B, N, V, 2)."""
+        return self.vertex_field.paired(scene, scene.maps, vertices, None, members)
 
     def step(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
         """One update of the vertices (B, V, 3), or of only the ``members`` (B, len(members), 3)."""
-        moves, _ = self.own_displacements(scene, vertices, members)
+        moves, _ = self.paired_displacements(scene, vertices, members)
         return vertices + moves.clamp(-self.limit, self.limit)
 
     def descend(self, scene: Scene, steps: int = 10, start: Tensor | None = None) -> Descent:
@@ -314,15 +315,15 @@ def soft_clamp(x: Tensor, limit: float) -> Tensor:
     return BEYOND * x + (1 - BEYOND) * x.clamp(-limit, limit)
 
 
-def trust_error(error: Tensor, points: Tensor, trust: Tensor) -> Tensor:
-    """What makes a view's trust the inverse mean square of its errors: their negative Gaussian log likelihood.
+def confidence_error(error: Tensor, points: Tensor, confidence: Tensor) -> Tensor:
+    """What makes a view's confidence the inverse mean square of its errors: their negative Gaussian log likelihood.
 
     Args:
         error: (B, M, 3) of displacements from ``points`` (B, M, 3) in the frame of the only view; it gets no gradient.
-        trust: (B, 1, M, 2) in the image plane and in depth. Points beside the picture do not count.
+        confidence: (B, 1, M, 2) in the image plane and in depth. Points beside the picture do not count.
     """
     squares = (error.detach() / SPREAD).square()
     squares = torch.stack([squares[..., :2].mean(-1), squares[..., 2]], -1)
     seen = (points[..., :2].abs() <= 1).all(-1, keepdim=True).to(squares.dtype)
-    terms = trust[:, 0] * squares - trust[:, 0].clamp_min(1e-6).log()
+    terms = confidence[:, 0] * squares - confidence[:, 0].clamp_min(1e-6).log()
     return (terms * seen).sum() / (2 * seen.sum()).clamp_min(1)

@@ -15,7 +15,7 @@ from neuface_ray.heads import HeadModel
 from neuface_ray.methods.augment import change_colours, move_images, random_motion, uniform
 from neuface_ray.methods.lvd import network as lvd
 from neuface_ray.methods.lvd.labels import Batch, Targets, head_to_view, locate, typical_place
-from neuface_ray.methods.lvd.network import LVD, Descent, Scene, descent_error, start_cloud, trust_error
+from neuface_ray.methods.lvd.network import LVD, Descent, Scene, confidence_error, descent_error, start_cloud
 from neuface_ray.methods.lvd.queries import bernoulli, queries, random_subset, rollout
 from neuface_ray.methods.lvd.settings import PROFILES, LvdTrainingSettings
 from neuface_ray.methods.lvd.surface import signed_distances, silhouettes
@@ -63,15 +63,15 @@ class LvdRecipe(Recipe):
         """Error of one step from where some real steps have led; only the last one has a gradient."""
         start = (start_cloud(scene, module.n_vertices)[:, members],)
         (state,) = rollout(lambda state: (module.step(scene, state[0], members),), start, step.generator)
-        moves, trust = module.own_displacements(scene, state, members)
-        return self.own_error(moves, targets.vertices[:, members] - state, state, trust)
+        moves, confidence = module.paired_displacements(scene, state, members)
+        return self.step_error(moves, targets.vertices[:, members] - state, state, confidence)
 
-    def own_error(self, moves: Tensor, wanted: Tensor, points: Tensor, trust: Tensor) -> Tensor:
-        """Error of displacements from points (B, M, 3), and where a single view gave them, that of the trust in it."""
+    def step_error(self, moves: Tensor, wanted: Tensor, points: Tensor, confidence: Tensor) -> Tensor:
+        """Error of displacements from points (B, M, 3), and where a single view gave them, that of the confidence in it."""
         error = descent_error(moves, wanted, self.settings.limit)
-        if trust.shape[1] > 1 or self.settings.canonical:
+        if confidence.shape[1] > 1 or self.settings.canonical:
             return error
-        return error + self.settings.trust * trust_error(moves - wanted, points, trust)
+        return error + self.settings.confidence * confidence_error(moves - wanted, points, confidence)
 
     @torch.no_grad()
     def scores(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ class LvdTrainingSettings:
     near: float = field(default=0.03, metadata={"help": "standard deviation of the near queries, in half crops"})
     unroll: float = field(default=1.0, metadata={"help": "weight of the error after real steps; 0: none"})
     unroll_from: float = field(default=0.1, metadata={"help": "share of the training after which that term begins"})
-    trust: float = field(default=0.02, metadata={"help": "weight of learning how far a view can be trusted"})
+    confidence: float = field(default=0.02, metadata={"help": "weight of learning the confidence in each view"})
     mask: bool = field(default=False, metadata={"help": "a foreground mask as fourth channel: the label's silhouette, or full"})
     sdf: float = field(default=0.0, metadata={"help": "share of the training that goes before, on signed distances"})
     augment: AugmentSettings = field(default_factory=AugmentSettings)

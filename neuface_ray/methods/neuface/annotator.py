@@ -23,15 +23,15 @@ class Neuface(EncoderAnnotator):
         config = config or NeufaceSettings()
         super().__init__(head, config.encoder, device)
         self.fit = config.fit
-        if self.fit.moves_from not in self.encoder.stages:
-            key = f"annotator.neuface.fit.moves_from={self.fit.moves_from!r}"
+        if self.fit.trainable_from not in self.encoder.stages:
+            key = f"annotator.neuface.fit.trainable_from={self.fit.trainable_from!r}"
             raise UsageError(f"{key}: this encoder's stages are {', '.join(self.encoder.stages)}")
 
     def annotate(self, clip: FaceClip) -> MeshSequence:
         """Optimises one clip."""
         started = time.perf_counter()
-        seen = Observations.of(clip, self.head, self.device)
-        fit = fit_neuface(self.encoder, self.head, self.crops(clip), seen, self.fit)
+        observations = Observations.of(clip, self.head, self.device)
+        fit = fit_neuface(self.encoder, self.head, self.crops(clip), observations, self.fit)
         return self.sequence(
             clip,
             fit.parameters,

@@ -2,11 +2,11 @@
 
 Every clip starts from the same checkpoint. Each step is an expectation-maximisation pair: the targets of the temporal and
 the multi-view term are computed from the present predictions, then Adam moves the weights towards them. The objective is
-that of the whole clip; when only upper stages move, the features below them are computed once.
+that of the whole clip; when only upper stages are trained, the features below them are computed once.
 
 Source: Youwang et al., "NeuFace: Realistic 3D Neural Face Reconstruction from Multi-View Videos", CVPR 2023, and the
-behaviour of its released code where ``fidelity`` is ``released`` (frames in batches of 20, identity of the first image of a
-batch, lopsided window, targets not detached).
+behaviour of its official code where ``fidelity`` is ``official_code`` (frames in batches of 20, identity of the first image of
+a batch, lopsided window, targets not detached).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from neuface_ray.fitting.identity import expansion_of, share_identity
+from neuface_ray.fitting.identity import clip_shrinkage_correction, share_identity
 from neuface_ray.fitting.losses import mean_square
 from neuface_ray.fitting.objective import Fit, Objective
 from neuface_ray.fitting.observations import Observations
@@ -33,13 +33,15 @@ from neuface_ray.methods.encoder.network import Encoder
 from neuface_ray.methods.encoder.predict import encode_fixed, interpolate_gaps, predict, predict_batch
 from neuface_ray.methods.neuface.settings import NeufaceFitSettings
 
-RELEASED_BATCH = 20
+OFFICIAL_BATCH = 20
 DIVERGED = 10.0
-ANCHOR_LOW_PASS = 0.7
+PRIOR_LOW_PASS = 0.7
 """Standard deviation, in frames at 25 a second, of the filter on the expressions that the prior pulls towards; keeps blinks."""
 
 
-def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observations, config: NeufaceFitSettings) -> Fit:
+def fit_neuface(
+    encoder: Encoder, head: HeadModel, crops: Tensor, observations: Observations, config: NeufaceFitSettings
+) -> Fit:
     """Adapts a copy of the encoder to one clip and returns the head parameters that it then gives.
 
     A clip of more than ``config.chunk_frames`` frames takes its identity from a fit to that many frames spread over the whole
@@ -48,7 +50,7 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
     Args:
         encoder: the checkpoint; stays unchanged. head: the head it was trained for.
         crops: (F, V, 3, H, W) uint8 or float in [0, 1] at the encoder's crop size.
-        seen: the clip's observations. config: weights, steps and what moves.
+        observations: the clip's observations. config: weights, iterations and what is trained.
 
     Returns:
         Parameters of every frame and view with one identity. A diverging optimisation returns its last good iterate with
@@ -56,41 +58,43 @@ def fit_neuface(encoder: Encoder, head: HeadModel, crops: Tensor, seen: Observat
     """
     frames = len(crops)
     if frames <= config.chunk_frames:
-        return fit_chunk(encoder, head, crops, seen, config)
+        return fit_chunk(encoder, head, crops, observations, config)
     spread = torch.linspace(0, frames - 1, config.chunk_frames).round().long()
     unordered = replace(config, objective=replace(config.objective, temporal=0.0, smoothness=0.0))
-    whole = fit_chunk(encoder, head, crops[spread], seen.of_frames(spread), unordered)
+    overview = fit_chunk(encoder, head, crops[spread], observations.of_frames(spread), unordered)
     parts = chunks(frames, config.chunk_frames, config.chunk_overlap)
-    fits = [fit_chunk(encoder, head, crops[part], seen.of_frames(part), config, whole.parameters.identity) for part in parts]
+    identity = overview.parameters.identity
+    fits = [fit_chunk(encoder, head, crops[part], observations.of_frames(part), config, identity) for part in parts]
     measured = [fit.terms for fit in fits if fit.terms]
     terms = {name: sum(part[name] for part in measured) / len(measured) for name in (measured[0] if measured else ())}
-    reasons = tuple(dict.fromkeys(reason for fit in (whole, *fits) for reason in fit.reasons))
-    return Fit(interpolate_gaps(blended([fit.parameters for fit in fits], parts), seen.valid), terms, reasons)
+    reasons = tuple(dict.fromkeys(reason for fit in (overview, *fits) for reason in fit.reasons))
+    return Fit(interpolate_gaps(blended([fit.parameters for fit in fits], parts), observations.valid), terms, reasons)
 
 
 def fit_chunk(
     encoder: Encoder,
     head: HeadModel,
     crops: Tensor,
-    seen: Observations,
+    observations: Observations,
     config: NeufaceFitSettings,
     identity: Tensor | None = None,
 ) -> Fit:
     """One optimisation over consecutive frames, see :func:`fit_neuface`; ``identity`` (1, 1, S) is kept where it is given."""
     encoder = copy.deepcopy(encoder).eval()
-    moving = encoder.move_from(config.moves_from)
+    trainable = encoder.train_from(config.trainable_from)
     features = [encode_fixed(encoder, part) for part in crops.flatten(0, 1).split(config.micro_batch)]
-    frames, views = seen.valid.shape
-    objective = Objective(head, seen, config.objective)
-    first = predict(encoder, features, frames, views)
-    factor = expansion_of(first.pose, seen.valid, encoder.signal) if config.objective.fidelity == "paper" else 1.0
-    anchor = first_answer(first, seen, config.objective, factor)
-    adam = torch.optim.Adam(moving, lr=config.lr)
+    valid, fidelity = observations.valid, config.objective.fidelity
+    first = predict(encoder, features, *valid.shape)
+    factor = clip_shrinkage_correction(first.pose, valid, encoder.snr) if fidelity == "paper" else 1.0
+    prior_mean = prior_means(first, observations, config.objective, factor)
+    objective = Objective(head, observations, config.objective)
+    problem = Problem(encoder, features, objective, prior_mean, config, identity, factor)
+    adam = torch.optim.Adam(trainable, lr=config.lr)
     good, losses, terms, reasons = copy.deepcopy(encoder.state_dict()), [], {}, ()
-    for number in range(config.passes if bool(seen.valid.any()) else 0):
+    for number in range(config.iterations if bool(valid.any()) else 0):
         for group in adam.param_groups:
-            group["lr"] = config.lr * (step_share(number, config.passes) if config.anneal else 1)
-        loss, terms = optimise_once(encoder, features, objective, anchor, adam, config, number, identity, factor)
+            group["lr"] = config.lr * (step_share(number, config.iterations) if config.anneal else 1)
+        loss, terms = iterate(problem, adam, number)
         if not math.isfinite(loss) or (losses and loss > DIVERGED * losses[0]):
             encoder.load_state_dict(good)
             reasons = ("diverged",)
@@ -98,17 +102,16 @@ def fit_chunk(
         losses.append(loss)
         if number % 10 == 9:
             good = copy.deepcopy(encoder.state_dict())
-        if number >= config.passes // 2 and converged(losses, config.min_improvement):
+        if number >= config.iterations // 2 and converged(losses, config.min_improvement):
             break
-    last = predict(encoder, features, frames, views)
-    parameters = share_identity(last, seen.valid, config.objective.fidelity, identity, factor)
-    return Fit(interpolate_gaps(parameters, seen.valid), terms, reasons)
+    parameters = share_identity(predict(encoder, features, *valid.shape), valid, fidelity, identity, factor)
+    return Fit(interpolate_gaps(parameters, valid), terms, reasons)
 
 
-def step_share(number: int, passes: int) -> float:
-    """Share of the step size at a pass: a rise over the first tenth times a cosine to zero, so that the answer settles."""
-    rise = min((number + 1) / max(passes / 10, 1), 1.0)
-    return rise * 0.5 * (1 + math.cos(math.pi * number / passes))
+def step_share(number: int, iterations: int) -> float:
+    """Share of the step size at an iteration: a rise over the first tenth times a cosine to zero."""
+    rise = min((number + 1) / max(iterations / 10, 1), 1.0)
+    return rise * 0.5 * (1 + math.cos(math.pi * number / iterations))
 
 
 def chunks(frames: int, most: int, overlap: int) -> list[slice]:
@@ -150,54 +153,66 @@ def ramps(parts: list[slice]) -> list[Tensor]:
     return weights
 
 
-def first_answer(
-    parameters: HeadParameters, seen: Observations, config: ObjectiveSettings, factor: float = 1.0
+def prior_means(
+    parameters: HeadParameters, observations: Observations, objective: ObjectiveSettings, factor: float = 1.0
 ) -> HeadParameters:
-    """What the priors pull towards: one identity; expressions without jitter if the objective looks along time, and the same
-    in all views if it looks across them."""
-    valid = seen.valid
+    """The means of the priors, from the encoder's first answer: one identity; expressions without jitter if the objective looks
+    along time, and the same in all views if it looks across them."""
+    valid = observations.valid
     parameters = share_identity(parameters, valid, "paper", factor=factor)
-    if config.temporal > 0 or config.smoothness > 0:
-        parameters = replace(parameters, expression=low_passed(parameters.expression, valid, ANCHOR_LOW_PASS * seen.pace))
-    if config.view > 0:
-        weight = valid.to(parameters.expression.dtype)[..., None]
-        mean = (weight * parameters.expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
-        parameters = replace(parameters, expression=mean.expand_as(parameters.expression))
-    return parameters
+    expression = parameters.expression
+    if objective.temporal > 0 or objective.smoothness > 0:
+        expression = low_passed(expression, valid, PRIOR_LOW_PASS * observations.frame_rate_ratio)
+    if objective.view > 0:
+        weight = valid.to(expression.dtype)[..., None]
+        mean = (weight * expression).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        expression = mean.expand_as(expression)
+    return replace(parameters, expression=expression)
 
 
-def optimise_once(
-    encoder: Encoder,
-    features: list[Tensor],
-    objective: Objective,
-    anchor: HeadParameters,
-    adam: torch.optim.Optimizer,
-    config: NeufaceFitSettings,
-    number: int,
-    identity: Tensor | None = None,
-    factor: float = 1.0,
-) -> tuple[float, dict[str, float]]:
-    """One pass: a single full-sequence step, or in released form one step per batch of 20 frames.
+@dataclass(frozen=True)
+class Problem:
+    """What an optimisation minimises, the same at all iterations but for the weights of the encoder.
+
+    Args:
+        features: of the stages that do not move, in micro-batches. prior_mean: what the priors pull towards.
+        identity: (1, 1, S) that is not optimised, or None. factor: on the mean of the images' identities.
+    """
+
+    encoder: Encoder
+    features: list[Tensor]
+    objective: Objective
+    prior_mean: HeadParameters
+    config: NeufaceFitSettings
+    identity: Tensor | None = None
+    factor: float = 1.0
+
+    def terms(self, predicted: HeadParameters, part: range, number: int) -> dict[str, Tensor]:
+        """The weighted terms, priors included, of parameters (F, V, .) of some frames at one iteration."""
+        config, valid = self.config, self.objective.observations.valid[part]
+        parameters = share_identity(predicted, valid, config.objective.fidelity, self.identity, self.factor)
+        terms = self.objective.restricted_to(part).terms(parameters, number)
+        terms["shape_prior"] = config.shape_prior * mean_square(parameters.identity, self.prior_mean.identity)
+        expression_prior = mean_square(parameters.expression, self.prior_mean.expression[part], valid)
+        return terms | {"expression_prior": config.expression_prior * expression_prior}
+
+
+def iterate(problem: Problem, adam: torch.optim.Optimizer, number: int) -> tuple[float, dict[str, float]]:
+    """One iteration: a single step over all frames, or in the official form one step for each batch of 20 frames.
 
     The gradient with respect to the head parameters is computed first and then carried through the encoder in micro-batches,
     which is exact and keeps memory bounded.
     """
-    frames, views = objective.seen.valid.shape
-    total, terms = 0.0, {}
-    for part in batches(frames, config.objective.fidelity):
+    frames, views = problem.objective.observations.valid.shape
+    encoder, total, terms = problem.encoder, 0.0, {}
+    for part in batches(frames, problem.config.objective.fidelity):
         adam.zero_grad(set_to_none=True)
-        chosen = [feature[part_of] for feature, part_of in micro_batches(features, part, views)]
-        leaves = predict_batch(encoder, chosen).map(Tensor.requires_grad_)
-        apart, fidelity = leaves.unflatten(len(part), views), config.objective.fidelity
-        parameters = share_identity(apart, objective.seen.valid[part], fidelity, identity, factor)
-        weighted = objective.restricted_to(part).terms(parameters, number)
-        weighted["shape_prior"] = config.shape_prior * mean_square(parameters.identity, anchor.identity)
-        weighted["expression_prior"] = config.expression_prior * mean_square(
-            parameters.expression, anchor.expression[part], objective.seen.valid[part]
-        )
+        pieces = [feature[images] for feature, images in micro_batches(problem.features, part, views)]
+        leaves = predict_batch(encoder, pieces).map(Tensor.requires_grad_)
+        weighted = problem.terms(leaves.unflatten(len(part), views), part, number)
         sum(weighted.values()).backward()
         start = 0
-        for piece in chosen:
+        for piece in pieces:
             stop = start + len(piece)
             pairs = zip(encoder.head(piece).tensors, leaves.tensors, strict=True)
             outputs = [(value, leaf.grad[start:stop]) for value, leaf in pairs if leaf.grad is not None]
@@ -211,9 +226,9 @@ def optimise_once(
 
 def batches(frames: int, fidelity: str) -> list[range]:
     """The frames of each step: all at once, or batches of 20 with a last one of at least five frames of its own."""
-    if fidelity == "paper" or frames < RELEASED_BATCH + 5:
+    if fidelity == "paper" or frames < OFFICIAL_BATCH + 5:
         return [range(frames)]
-    starts = list(range(0, frames, RELEASED_BATCH))
+    starts = list(range(0, frames, OFFICIAL_BATCH))
     if frames - starts[-1] < 5:
         starts.pop()
     return [range(start, stop) for start, stop in zip(starts, [*starts[1:], frames], strict=True)]

@@ -42,7 +42,7 @@ def test_report_criteria_and_exit_code(tmp_path, head, capsys):
         "points": 200,
         "workers": 1,
         "weights": weights,
-        "neuface.fit.passes": 2,
+        "neuface.fit.iterations": 2,
         "direct_fitting.steps": 3,
         "direct_fitting.pose_steps": 2,
     }

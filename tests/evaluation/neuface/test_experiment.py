@@ -36,13 +36,13 @@ def arguments(folder, weights, **more):
         "picture_px": 144,
         "workers": 1,
         "encoder.path": weights,
-        "neuface.passes": 2,
+        "neuface.iterations": 2,
         "direct.steps": 3,
         "direct.pose_steps": 2,
         "low_pass": "[1.0]",
         "whole_sequences": 1,
         "curve_sequences": 1,
-        "curve_passes": "[1]",
+        "curve_iterations": "[1]",
         "curve_steps": "[2]",
     }
     return [
@@ -78,7 +78,11 @@ def test_the_comparison_reports_and_its_exit_code_says_whether_all_criteria_are_
 
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sequences-*/*.npz")}
     assert len(stored) == 2
-    main(arguments(tmp_path, weights, whole_sequences=0, curve_sequences=0, curve_passes="[]", curve_steps="[]", low_pass="[]"))
+    main(
+        arguments(
+            tmp_path, weights, whole_sequences=0, curve_sequences=0, curve_iterations="[]", curve_steps="[]", low_pass="[]"
+        )
+    )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("sequences-*/*.npz")} == stored
 
 

@@ -45,7 +45,7 @@ def test_every_fifth_landmark_is_withheld(head):
 
 
 def test_the_variants_are_what_their_names_say():
-    settings = NeufaceEvaluation(curve_passes=[3], curve_steps=[7])
+    settings = NeufaceEvaluation(curve_iterations=[3], curve_steps=[7])
     by_name = {variant.name: variant for variant in variants.all_variants(settings, "stage1")}
     terms = {
         name: by_name[name].annotator.settings.fit.objective for name in (variants.POINTS, variants.VIEW, variants.TEMPORAL)
@@ -54,9 +54,9 @@ def test_the_variants_are_what_their_names_say():
     assert terms[variants.VIEW].view > 0 == terms[variants.VIEW].temporal
     assert terms[variants.TEMPORAL].temporal > 0 == terms[variants.TEMPORAL].view
     assert by_name[variants.FULL].annotator.settings.fit == settings.neuface
-    assert by_name[variants.WHOLE].annotator.settings.fit.moves_from == "stage1"
+    assert by_name[variants.WHOLE].annotator.settings.fit.trainable_from == "stage1"
     assert by_name[variants.CALIBRATED].calibrated
-    assert by_name[variants.curve_name(variants.FULL, 3)].annotator.settings.fit.passes == 3
+    assert by_name[variants.curve_name(variants.FULL, 3)].annotator.settings.fit.iterations == 3
     assert by_name[variants.curve_name(variants.DIRECT, 7)].annotator.settings.steps == 7
     assert variants.choose_terms(ObjectiveSettings(), view=True, temporal=True) == ObjectiveSettings()
 

@@ -53,21 +53,23 @@ def test_three_calibrated_views_recover_the_metric_head(head, three_views):
 
 def test_calibrated_start_is_already_near_and_survives_a_lost_view(head, three_views):
     clip, _ = three_views
-    seen = Observations.of(clip, head)
-    lost = torch.ones_like(seen.valid)
+    observations = Observations.of(clip, head)
+    lost = torch.ones_like(observations.valid)
     lost[3, :2] = False
-    seen = replace(seen, valid=lost, weight=seen.weight * lost[..., None])
-    rotation, camera = initial_pose(head, seen)
-    _, position = pose_in_world(head, rotation, camera, seen)
+    observations = replace(observations, valid=lost, weight=observations.weight * lost[..., None])
+    rotation, camera = initial_pose(head, observations)
+    _, position = pose_in_world(head, rotation, camera, observations)
     assert position.shape == (8, 1, 3)
     assert position.norm(dim=-1).max() < 0.06
 
 
 def test_one_view_recovers_landmarks_and_a_plausible_head(head):
     clip, truth = make_clip(head, frames=6, azimuths=(0.2,), calibrated=False)
-    seen = Observations.of(clip, head)
-    fit = fit_directly(head, seen, DirectFittingSettings())
-    error = (Objective(head, seen, DirectFittingSettings().objective).project(fit.parameters) - seen.landmarks).norm(dim=-1)
+    observations = Observations.of(clip, head)
+    fit = fit_directly(head, observations, DirectFittingSettings())
+    error = (
+        Objective(head, observations, DirectFittingSettings().objective).project(fit.parameters) - observations.landmarks
+    ).norm(dim=-1)
     assert error.mean() < 0.02
     assert fit.parameters.identity.square().mean().sqrt() < 1.5
     mean_head = face_error_mm(head, head.template.expand_as(truth.canonical), truth.canonical, "similarity")
@@ -130,15 +132,15 @@ def test_fitting_is_deterministic(head):
 def test_gradient_of_the_objective_is_exact_in_float64(head):
     clip, _ = make_clip(head, frames=3, azimuths=(0.1, 0.5), calibrated=False, noise=0.05)
     head = copy.deepcopy(head).double()
-    seen = Observations.of(clip, head)
-    seen = replace(seen, landmarks=seen.landmarks.double(), weight=seen.weight.double())
-    objective = Objective(head, seen, ObjectiveSettings(temporal=0, view=0))
-    unknown = start_values(head, seen, QUICK)
+    observations = Observations.of(clip, head)
+    observations = replace(observations, landmarks=observations.landmarks.double(), weight=observations.weight.double())
+    objective = Objective(head, observations, ObjectiveSettings(temporal=0, view=0))
+    unknown = start_values(head, observations, QUICK)
     unknown["expression"] += 0.1
 
     def loss(root, shape, expression, camera):
         moved = {**unknown, "root": root, "shape": shape, "expression": expression, "camera": camera}
-        return sum(objective.terms(decode(moved, head, seen)).values())
+        return sum(objective.terms(decode(moved, head, observations)).values())
 
     inputs = [unknown[name].clone().requires_grad_() for name in ("root", "shape", "expression", "camera")]
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-7, atol=1e-4, fast_mode=True)

@@ -48,7 +48,7 @@ def test_the_bare_encoder_answers_for_every_frame_with_one_identity(head, weight
 
 
 def test_neuface_annotates_and_forgets(head, weights):
-    settings = NeufaceSettings(EncoderSettings(path=weights), NeufaceFitSettings(passes=2))
+    settings = NeufaceSettings(EncoderSettings(path=weights), NeufaceFitSettings(iterations=2))
     annotator = build_annotator(AnnotatorConfig(name="neuface", device="cpu", settings=settings), head)
     once, twice = annotator.annotate(filmed(head)), annotator.annotate(filmed(head))
     assert once.annotator == "neuface"
@@ -66,6 +66,6 @@ def test_weights_of_another_head_and_missing_weights_are_named(head, tmp_path):
 
 
 def test_a_stage_that_the_encoder_does_not_have_is_refused_before_any_clip(head, weights):
-    config = NeufaceSettings(EncoderSettings(path=weights), NeufaceFitSettings(moves_from="bogus"))
-    with pytest.raises(UsageError, match=r"annotator\.neuface\.fit\.moves_from='bogus'.*top"):
+    config = NeufaceSettings(EncoderSettings(path=weights), NeufaceFitSettings(trainable_from="bogus"))
+    with pytest.raises(UsageError, match=r"annotator\.neuface\.fit\.trainable_from='bogus'.*top"):
         build_annotator(AnnotatorConfig(name="neuface", settings=config), head)

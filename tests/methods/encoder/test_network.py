@@ -62,21 +62,21 @@ def test_cached_features_and_head_equal_the_whole_for_every_split(index):
     with torch.no_grad():
         whole = encoder(crops)
         for stage in encoder.stages:
-            moving = encoder.move_from(stage)
+            moving = encoder.train_from(stage)
             split = encoder.head(encoder.features(crops))
             assert len(moving) > 0
             for a, b in zip(whole.tensors, split.tensors, strict=True):
                 torch.testing.assert_close(a, b)
     with pytest.raises(ValueError, match="no stage 'nose'"):
-        encoder.move_from("nose")
+        encoder.train_from("nose")
 
 
 @pytest.mark.parametrize("index", range(3))
 def test_only_the_stages_from_the_split_up_receive_gradients(index):
     encoder, size = list(_encoders())[index]
-    everything = {id(p) for p in encoder.move_from(encoder.stages[0])}
+    everything = {id(p) for p in encoder.train_from(encoder.stages[0])}
     last = encoder.stages[-1]
-    moving = {id(p) for p in encoder.move_from(last)}
+    moving = {id(p) for p in encoder.train_from(last)}
     assert moving < everything
     parameters = encoder(torch.rand(2, 3, size, size))
     sum(part.square().sum() for part in parameters.tensors).backward()
@@ -86,7 +86,7 @@ def test_only_the_stages_from_the_split_up_receive_gradients(index):
 
 def test_batchnorm_never_moves():
     encoder = DecaEncoder().train()
-    encoder.move_from("conv1")
+    encoder.train_from("conv1")
     before = {k: v.clone() for k, v in encoder.state_dict().items() if ".bn" in k}
     moving = {id(p) for p in encoder.parameters() if p.requires_grad}
     assert not any(id(p) in moving for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters())
@@ -104,13 +104,13 @@ def test_images_of_a_batch_do_not_influence_each_other():
                 torch.testing.assert_close(alone[0], together[1], rtol=1e-4, atol=1e-5)
 
 
-def test_compact_camera_puts_the_anchor_where_the_raw_output_says():
-    anchor, pivot = (0.0, -0.01, 0.09), (0.0, -0.05, -0.02)
-    encoder = CompactEncoder(anchor=anchor, pivot=pivot, scale=9.0).double()
+def test_compact_camera_puts_the_face_centre_where_the_raw_output_says():
+    face_centre, pivot = (0.0, -0.01, 0.09), (0.0, -0.05, -0.02)
+    encoder = CompactEncoder(face_centre=face_centre, pivot=pivot, scale=9.0).double()
     raw = torch.randn(4, sum(encoder.sizes.values()), dtype=torch.float64)
     parameters = encoder.decode(raw)
-    anchor_t, pivot_t = encoder.anchor, encoder.pivot
-    posed = (rotvec_to_matrix(parameters.pose[:, :3]) @ (anchor_t - pivot_t) + pivot_t)[:, None]
+    face_centre_t, pivot_t = encoder.face_centre, encoder.pivot
+    posed = (rotvec_to_matrix(parameters.pose[:, :3]) @ (face_centre_t - pivot_t) + pivot_t)[:, None]
     seen = project_weak(posed, parameters.camera)[:, 0]
     torch.testing.assert_close(seen, 0.2 * raw[:, 159:161])
     assert (parameters.camera[:, 0] > 0).all()
@@ -128,7 +128,7 @@ def test_compact_for_an_unbounded_head_with_a_jaw():
 
 
 def test_compact_decode_gradient():
-    encoder = CompactEncoder(anchor=(0.0, 0.0, 0.1)).double()
+    encoder = CompactEncoder(face_centre=(0.0, 0.0, 0.1)).double()
     raw = torch.randn(2, sum(encoder.sizes.values()), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda r: torch.cat(encoder.decode(r).tensors, -1), raw)
     assert encoder(torch.zeros(0, 3, 128, 128, dtype=torch.float64)).identity.shape == (0, 100)

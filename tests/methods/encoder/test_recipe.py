@@ -9,7 +9,7 @@ from neuface_ray.heads.parameters import HeadParameters
 from neuface_ray.methods.augment import move_images, planar_motion
 from neuface_ray.methods.encoder.augment import augment, move_truth
 from neuface_ray.methods.encoder.losses import SCHEME, FaceTargets, accuracy, form, losses
-from neuface_ray.methods.encoder.recipe import faces_of, measure_signal
+from neuface_ray.methods.encoder.recipe import faces_of, measure_snr
 from neuface_ray.methods.encoder.settings import EncoderTrainingSettings
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.recipe import StepContext
@@ -115,9 +115,9 @@ def test_a_marked_pixel_moves_as_the_landmarks_do():
 class _Noisy:
     """Answers with the truth of the pictures it is asked about, in order, plus noise, shrunk as a trained network would."""
 
-    def __init__(self, shapes: torch.Tensor, signal: float):
-        noise = torch.randn(shapes.shape, generator=torch.Generator().manual_seed(0)) / signal**0.5
-        self.answers = iter((signal / (1 + signal) * (shapes + noise)).split(4))
+    def __init__(self, shapes: torch.Tensor, snr: float):
+        noise = torch.randn(shapes.shape, generator=torch.Generator().manual_seed(0)) / snr**0.5
+        self.answers = iter((snr / (1 + snr) * (shapes + noise)).split(4))
 
     def __call__(self, crops: torch.Tensor) -> HeadParameters:
         pose = torch.zeros(4, 15)
@@ -125,10 +125,10 @@ class _Noisy:
         return HeadParameters(next(self.answers), torch.zeros(4, 52), pose, torch.zeros(4, 3))
 
 
-@pytest.mark.parametrize("signal", [0.4, 3.0])
-def test_the_signal_of_an_encoder_is_found(samples, signal):
-    found = measure_signal(load_head(), _Noisy(samples["shape"][:, 0], signal), samples, 4)
-    assert 0.4 < found / signal < 2.5
+@pytest.mark.parametrize("snr", [0.4, 3.0])
+def test_the_snr_of_an_encoder_is_found(samples, snr):
+    found = measure_snr(load_head(), _Noisy(samples["shape"][:, 0], snr), samples, 4)
+    assert 0.4 < found / snr < 2.5
 
 
 def test_batches_hold_whole_persons(samples):
@@ -138,7 +138,7 @@ def test_batches_hold_whole_persons(samples):
     assert len({tuple(person[0, :3].tolist()) for person in shapes}) == 8
 
 
-def test_every_term_teaches_and_the_exported_file_knows_its_signal(recipe, samples, tmp_path):
+def test_every_term_teaches_and_the_exported_file_knows_its_snr(recipe, samples, tmp_path):
     torch.manual_seed(0)
     network = recipe.build().train()
     batch = {name: value[:8] for name, value in samples.items()}
@@ -152,8 +152,8 @@ def test_every_term_teaches_and_the_exported_file_knows_its_signal(recipe, sampl
     recipe.finish(network, samples)
     recipe.save(network, tmp_path / "encoder.safetensors", {"head_model": recipe.head.id})
     loaded = load_encoder("compact", tmp_path / "encoder.safetensors")
-    assert loaded.signal == network.signal
-    assert 0.05 <= loaded.signal <= 50
+    assert loaded.snr == network.snr
+    assert 0.05 <= loaded.snr <= 50
     other = recipe.build()
     recipe.load(other, tmp_path / "encoder.safetensors")
     assert torch.allclose(other.stage4[1].conv2.weight, network.stage4[1].conv2.weight, atol=1e-3)

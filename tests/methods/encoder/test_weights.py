@@ -99,7 +99,7 @@ def test_a_file_without_named_tensors_is_refused(tmp_path, content, told):
 
 def test_compact_file_round_trip_in_float16(tmp_path):
     torch.manual_seed(2)
-    encoder = CompactEncoder(head_model="open_head/1/abc", n_shape=40, anchor=(0.0, 0.01, 0.1), scale=9.5).eval()
+    encoder = CompactEncoder(head_model="open_head/1/abc", n_shape=40, face_centre=(0.0, 0.01, 0.1), scale=9.5).eval()
     path = tmp_path / "compact.safetensors"
     save_network(encoder, path, {"seed": 3})
     assert path.stat().st_size < 15e6

@@ -56,7 +56,7 @@ def test_every_switch_gives_a_network_that_descends_and_learns(options):
     assert frozen == {name for name, _ in model.named_parameters() if name.startswith("heatmap_net.")}
     assert bool(frozen) == (options.get("heatmaps", "network") == "network")
     idle = {name for name, p in model.named_parameters() if p.requires_grad} - learned
-    assert not {name for name in idle if "trust" not in name and "distance" not in name}
+    assert not {name for name in idle if "confidence" not in name and "distance" not in name}
 
 
 def test_own_values_are_the_diagonal_of_the_dense_fields():
@@ -65,11 +65,11 @@ def test_own_values_are_the_diagonal_of_the_dense_fields():
         scene = model.scene(torch.rand(2, 2, 3, 32, 32), random_views(2, 2))
         points, keypoints = torch.randn(2, 20, 3) * 0.3, torch.randn(2, 4, 3) * 0.3
         dense = model.displacements(scene, points, keypoints).diagonal(dim1=1, dim2=2).transpose(1, 2)
-        assert torch.allclose(model.own_displacements(scene, points, keypoints)[0], dense, atol=1e-6)
+        assert torch.allclose(model.paired_displacements(scene, points, keypoints)[0], dense, atol=1e-6)
         moves = model.step(scene, points, keypoints) - points
         assert torch.allclose(moves, dense.clamp(-model.limit, model.limit), atol=1e-6)
         dense = model.keypoint_displacements(scene, keypoints).diagonal(dim1=1, dim2=2).transpose(1, 2)
-        assert torch.allclose(model.own_keypoint_displacements(scene, keypoints)[0], dense, atol=1e-6)
+        assert torch.allclose(model.paired_keypoint_displacements(scene, keypoints)[0], dense, atol=1e-6)
         moves = model.step_keypoints(scene, keypoints) - keypoints
         assert torch.allclose(moves, dense.clamp(-model.limit, model.limit), atol=1e-6)
 

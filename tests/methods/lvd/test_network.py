@@ -9,12 +9,12 @@ from neuface_ray.methods.lvd.network import (
     PointField,
     Scene,
     apply_similarity,
+    confidence_error,
     descent_error,
-    fuse_votes,
+    fuse_displacements,
     iterate,
     sample_maps,
     soft_clamp,
-    trust_error,
 )
 from neuface_ray.methods.lvd.settings import PROFILES
 
@@ -47,18 +47,18 @@ def test_own_values_are_the_diagonal_of_the_dense_field():
     model = tiny()
     for views in (1, 3):
         with torch.no_grad():
-            torch.nn.init.normal_(model.vertex_field.trust.weight)
+            torch.nn.init.normal_(model.vertex_field.confidence.weight)
             scene = model.scene(torch.rand(2, views, 3, 32, 32), random_views(2, views))
             points = torch.randn(2, 20, 3) * 0.4
             dense = model.displacements(scene, points)
             some = model.displacements(scene, points, torch.tensor([7, 3]))
-            own, trust = model.own_displacements(scene, points)
+            paired, confidence = model.paired_displacements(scene, points)
             moved = model.step(scene, points) - points
         assert dense.shape == (2, 20, 20, 3)
-        assert own.abs().max() > model.limit
-        assert trust.shape == (2, views, 20, 2)
-        assert torch.allclose(moved, own.clamp(-model.limit, model.limit), atol=1e-6)
-        assert torch.allclose(own, dense.diagonal(dim1=1, dim2=2).transpose(1, 2), atol=1e-6)
+        assert paired.abs().max() > model.limit
+        assert confidence.shape == (2, views, 20, 2)
+        assert torch.allclose(moved, paired.clamp(-model.limit, model.limit), atol=1e-6)
+        assert torch.allclose(paired, dense.diagonal(dim1=1, dim2=2).transpose(1, 2), atol=1e-6)
         assert torch.allclose(some, dense[:, :, [7, 3]], atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_the_loss_is_that_of_clamped_displacements_and_tells_how_far_even_beyond
     assert torch.allclose(soft_clamp(wanted, 1e9), wanted)
 
 
-def test_trust_becomes_the_inverse_mean_square_of_the_errors_that_are_seen():
+def test_confidence_becomes_the_inverse_mean_square_of_the_errors_that_are_seen():
     generator = torch.Generator().manual_seed(0)
     error = torch.randn(4, 3000, 3, generator=generator) * torch.tensor([0.02, 0.02, 0.06])
     points = torch.rand(4, 3000, 3, generator=generator)
@@ -100,7 +100,7 @@ def test_trust_becomes_the_inverse_mean_square_of_the_errors_that_are_seen():
     optimiser = torch.optim.Adam([level], 0.1)
     for _ in range(200):
         optimiser.zero_grad()
-        trust_error(error, points, level.exp().expand(4, 1, 3000, 2)).backward()
+        confidence_error(error, points, level.exp().expand(4, 1, 3000, 2)).backward()
         optimiser.step()
     assert torch.allclose(level.exp(), torch.tensor([0.1 / 0.02, 0.1 / 0.06]) ** 2, rtol=0.05)
 
@@ -121,30 +121,30 @@ def test_new_fields_lead_to_where_they_are_told_and_move_affinely():
         assert (moved - places).abs().max() > 1e-3
 
 
-def test_votes_are_joined_as_weighted_least_squares():
+def test_displacements_are_joined_as_weighted_least_squares():
     generator = torch.Generator().manual_seed(3)
     to_view = random_views(1, 3).double()
-    votes = torch.randn(1, 3, 2, 4, 3, generator=generator, dtype=torch.float64)
-    trust = torch.rand(1, 3, 2, 2, generator=generator, dtype=torch.float64)
-    joined = fuse_votes(votes, to_view, trust)
+    per_view = torch.randn(1, 3, 2, 4, 3, generator=generator, dtype=torch.float64)
+    confidence = torch.rand(1, 3, 2, 2, generator=generator, dtype=torch.float64)
+    joined = fuse_displacements(per_view, to_view, confidence)
     for p in range(2):
         for v in range(4):
             rows, right = [], []
             for n in range(3):
                 linear = to_view[0, n, :, :3]
                 scale = linear.det() ** (1 / 3)
-                root = trust[0, n, p, [0, 0, 1]].sqrt()
+                root = confidence[0, n, p, [0, 0, 1]].sqrt()
                 rows.append(root[:, None] * linear / scale)
-                right.append(root * votes[0, n, p, v] / scale)
+                right.append(root * per_view[0, n, p, v] / scale)
             naive = torch.linalg.lstsq(torch.cat(rows), torch.cat(right)).solution
             assert torch.allclose(joined[0, p, v].double(), naive, atol=1e-5)
 
 
 def test_true_displacements_survive_the_change_of_frames():
     to_view, move = random_views(2, 4), torch.randn(2, 5, 3)
-    votes = torch.einsum("bnij,bpj->bnpi", to_view[..., :3], move)
-    trust = torch.rand(2, 4, 5, 2) + 0.01
-    assert torch.allclose(fuse_votes(votes, to_view, trust), move, atol=1e-5)
+    per_view = torch.einsum("bnij,bpj->bnpi", to_view[..., :3], move)
+    confidence = torch.rand(2, 4, 5, 2) + 0.01
+    assert torch.allclose(fuse_displacements(per_view, to_view, confidence), move, atol=1e-5)
 
 
 def test_the_view_that_sees_depth_decides_about_depth():
@@ -152,16 +152,16 @@ def test_the_view_that_sees_depth_decides_about_depth():
     to_view = torch.zeros(1, 2, 3, 4)
     to_view[0, 0, :, :3], to_view[0, 1, :, :3] = torch.eye(3), side
     truth = torch.tensor([0.1, 0.2, 0.3])
-    votes = torch.stack([truth, side @ truth])[None, :, None]
-    votes[..., 2] = 9.0  # neither view knows its own depth
-    trust = torch.tensor([1.0, 1e-6]).expand(1, 2, 1, 2)
-    assert torch.allclose(fuse_votes(votes, to_view, trust)[0, 0], truth, atol=1e-3)
+    per_view = torch.stack([truth, side @ truth])[None, :, None]
+    per_view[..., 2] = 9.0  # neither view knows its own depth
+    confidence = torch.tensor([1.0, 1e-6]).expand(1, 2, 1, 2)
+    assert torch.allclose(fuse_displacements(per_view, to_view, confidence)[0, 0], truth, atol=1e-3)
 
 
 @pytest.mark.parametrize("canonical", [False, True])
 def test_order_and_copies_of_views_change_nothing(canonical):
     model = tiny(canonical=canonical)
-    torch.nn.init.normal_(model.vertex_field.trust.weight)
+    torch.nn.init.normal_(model.vertex_field.confidence.weight)
     images, to_view = torch.rand(2, 3, 3, 32, 32), random_views(2, 3)
     with torch.no_grad():
         reference = model.descend(model.scene(images, to_view), 3).vertices
@@ -201,13 +201,13 @@ def test_descent_is_the_same_every_time_and_keeps_its_steps():
 def test_gradients_of_the_field_are_exact():
     torch.manual_seed(0)
     field = PointField(2, 0, 4, 3).double()
-    torch.nn.init.normal_(field.trust.weight)
+    torch.nn.init.normal_(field.confidence.weight)
     to_view, valid = random_views(1, 2).double(), torch.ones(1, 2, dtype=torch.bool)
     maps, points = torch.rand(2, 2, 4, 4).double(), 0.3 * torch.randn(1, 3, 3).double()
 
     def both(maps, points):
         scene = Scene([maps], to_view, valid, [])
-        return field.dense(scene, [maps], points, None, None), field.own(scene, [maps], points, None)[0]
+        return field.dense(scene, [maps], points, None, None), field.paired(scene, [maps], points, None)[0]
 
     assert torch.autograd.gradcheck(both, (maps.requires_grad_(), points.requires_grad_()))
 

@@ -10,7 +10,7 @@ import torch
 
 from neuface_ray.config import load
 from neuface_ray.errors import UsageError
-from neuface_ray.fitting.identity import distinct_directions, expansion
+from neuface_ray.fitting.identity import distinct_directions, shrinkage_correction
 from neuface_ray.fitting.objective import Objective
 from neuface_ray.fitting.observations import Observations
 from neuface_ray.fitting.settings import ObjectiveSettings
@@ -21,16 +21,17 @@ from neuface_ray.methods.encoder.network import CompactEncoder
 from neuface_ray.methods.encoder.predict import encode_fixed, predict
 from neuface_ray.methods.encoder.weights import load_encoder
 from neuface_ray.methods.neuface.fit import (
-    ANCHOR_LOW_PASS,
+    PRIOR_LOW_PASS,
+    Problem,
     batches,
     blended,
     chunks,
     converged,
-    first_answer,
     fit_chunk,
     fit_neuface,
+    iterate,
     micro_batches,
-    optimise_once,
+    prior_means,
     ramps,
     step_share,
 )
@@ -66,32 +67,32 @@ def same(a, b, **tolerance) -> bool:
 
 @pytest.mark.parametrize("views", [(0.0,), (-0.4, 0.4)])
 def test_moving_weights_lowers_the_landmark_error_and_leaves_the_checkpoint_alone(head, encoder, views):
-    crops, seen = observed(head, views)
+    crops, observations = observed(head, views)
     before = copy.deepcopy(encoder.state_dict())
-    none, some = (fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=n, lr=3e-4)) for n in (0, 25))
-    objective = Objective(head, seen, ObjectiveSettings())
+    none, some = (fit_neuface(encoder, head, crops, observations, NeufaceFitSettings(iterations=n, lr=3e-4)) for n in (0, 25))
+    objective = Objective(head, observations, ObjectiveSettings())
     assert objective.terms(some.parameters)["landmark"] < 0.7 * objective.terms(none.parameters)["landmark"]
     assert some.parameters.identity.shape == (1, 1, head.n_shape)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
 
 
 def test_identity_is_shrunk_less_where_directions_differ(head):
-    _, seen = observed(head)
+    _, observations = observed(head)
     renderer, turning = Renderer(head), load_encoder("compact")
     faces = [make_face(renderer, FaceOptions(motion=MotionRange(yaw_deg=80)), 2, index).image for index in range(FRAMES)]
     crops = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2)[:, None]
-    turning.signal = 0.8
+    turning.snr = 0.8
     first = predict(turning, [encode_fixed(turning, crops.flatten(0, 1))], FRAMES, 1)
-    directions = distinct_directions(first.pose, seen.valid)
+    directions = distinct_directions(first.pose, observations.valid)
     assert directions > 1
-    fit = fit_neuface(turning, head, crops, seen, NeufaceFitSettings(passes=0)).parameters
-    assert torch.allclose(fit.identity, expansion(directions, 0.8) * first.identity.mean((0, 1), keepdim=True))
-    released = NeufaceFitSettings(objective=ObjectiveSettings(fidelity="released"), passes=0)
-    assert torch.equal(fit_neuface(turning, head, crops, seen, released).parameters.identity, first.identity[:1])
+    fit = fit_neuface(turning, head, crops, observations, NeufaceFitSettings(iterations=0)).parameters
+    assert torch.allclose(fit.identity, shrinkage_correction(directions, 0.8) * first.identity.mean((0, 1), keepdim=True))
+    official = NeufaceFitSettings(objective=ObjectiveSettings(fidelity="official_code"), iterations=0)
+    assert torch.equal(fit_neuface(turning, head, crops, observations, official).parameters.identity, first.identity[:1])
 
 
 def test_what_came_before_leaves_no_trace(head, encoder):
-    config = NeufaceFitSettings(passes=3)
+    config = NeufaceFitSettings(iterations=3)
     first, second = observed(head, seed=1), observed(head, seed=2)
     alone = fit_neuface(encoder, head, *second, config).parameters
     fit_neuface(encoder, head, *first, config)
@@ -100,16 +101,16 @@ def test_what_came_before_leaves_no_trace(head, encoder):
 
 @pytest.mark.parametrize("stage", ["stem", "stage4", "top"])
 def test_micro_batches_give_the_gradient_of_the_whole(head, encoder, stage):
-    crops, seen = observed(head, (0.0, 0.3))
-    config = NeufaceFitSettings(moves_from=stage)
+    crops, observations = observed(head, (0.0, 0.3))
+    config = NeufaceFitSettings(trainable_from=stage)
     gradients = []
     for size in (8, 3):
         work = copy.deepcopy(encoder)
-        moving = work.move_from(stage)
+        moving = work.train_from(stage)
         features = [encode_fixed(work, part) for part in crops.flatten(0, 1).split(size)]
         first = predict(work, features, FRAMES, 2)
         still = torch.optim.SGD(moving, lr=0.0)
-        optimise_once(work, features, Objective(head, seen, config.objective), first, still, config, 0)
+        iterate(Problem(work, features, Objective(head, observations, config.objective), first, config), still, 0)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in moving]))
     assert gradients[0].abs().max() > 0
     assert torch.allclose(*gradients, atol=1e-5 * float(gradients[0].abs().max()), rtol=1e-3)
@@ -117,7 +118,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(head, encoder, stage):
 
 def test_only_the_named_stages_move(head, encoder):
     work = copy.deepcopy(encoder)
-    moving = work.move_from("stage4")
+    moving = work.train_from("stage4")
     names = {name for name, value in work.named_parameters() if value.requires_grad}
     assert {name.split(".")[0] for name in names} == {"stage4", "top"}
     assert len(moving) == len(names)
@@ -125,7 +126,7 @@ def test_only_the_named_stages_move(head, encoder):
 
 def test_a_fixed_feature_gives_what_the_whole_encoder_gives(encoder):
     work = copy.deepcopy(encoder)
-    work.move_from("top")
+    work.train_from("top")
     crops = torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8)
     part, whole = work.head(encode_fixed(work, crops)), encoder(crops.float() / 255)
     assert torch.allclose(part.identity, whole.identity, atol=1e-6)
@@ -133,101 +134,105 @@ def test_a_fixed_feature_gives_what_the_whole_encoder_gives(encoder):
 
 
 def test_divergence_falls_back_to_the_last_good_iterate(head, encoder):
-    crops, seen = observed(head)
-    fit = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=30, lr=10.0))
+    crops, observations = observed(head)
+    fit = fit_neuface(encoder, head, crops, observations, NeufaceFitSettings(iterations=30, lr=10.0))
     assert fit.reasons == ("diverged",)
-    start = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=0))
+    start = fit_neuface(encoder, head, crops, observations, NeufaceFitSettings(iterations=0))
     assert same(fit.parameters, start.parameters)
 
 
 def test_frames_without_a_face_are_bridged_and_change_nothing(head, encoder):
-    crops, seen = observed(head)
+    crops, observations = observed(head)
     valid = torch.tensor([[True], [False], [True], [True]])
-    seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
+    observations = replace(observations, valid=valid, weight=observations.weight * valid[..., None])
     blank = crops.clone()
     blank[1] = 0
-    once, twice = (fit_neuface(encoder, head, c, seen, NeufaceFitSettings(passes=3)).parameters for c in (crops, blank))
+    once, twice = (
+        fit_neuface(encoder, head, c, observations, NeufaceFitSettings(iterations=3)).parameters for c in (crops, blank)
+    )
     assert same(once, twice, atol=1e-5)
     assert torch.allclose(once.expression[1], (once.expression[0] + once.expression[2]) / 2, atol=1e-6)
 
 
 def test_priors_keep_the_answer_near_the_encoders_first(head, encoder):
-    crops, seen = observed(head)
-    first = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=0)).parameters
-    kept, free = (
-        fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=15, shape_prior=w, expression_prior=w)).parameters
+    crops, observations = observed(head)
+    first = fit_neuface(encoder, head, crops, observations, NeufaceFitSettings(iterations=0)).parameters
+    near, free = (
+        fit_neuface(
+            encoder, head, crops, observations, NeufaceFitSettings(iterations=15, shape_prior=w, expression_prior=w)
+        ).parameters
         for w in (1e3, 0.0)
     )
     for name in ("identity", "expression"):
-        moved, by_itself = ((getattr(parameters, name) - getattr(first, name)).norm() for parameters in (kept, free))
+        moved, by_itself = ((getattr(parameters, name) - getattr(first, name)).norm() for parameters in (near, free))
         assert moved < 0.5 * by_itself
 
 
-def test_the_anchor_is_smooth_only_where_the_objective_looks_along_time(head, encoder):
-    crops, seen = observed(head)
+def test_the_prior_mean_is_smooth_only_where_the_objective_looks_along_time(head, encoder):
+    crops, observations = observed(head)
     parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
-    still = first_answer(parameters, seen, ObjectiveSettings(temporal=0, smoothness=0))
-    smooth = first_answer(parameters, seen, ObjectiveSettings())
+    still = prior_means(parameters, observations, ObjectiveSettings(temporal=0, smoothness=0))
+    smooth = prior_means(parameters, observations, ObjectiveSettings())
     assert still.identity.shape == (1, 1, head.n_shape)
     assert torch.equal(still.expression, parameters.expression)
-    assert torch.equal(smooth.expression, low_passed(parameters.expression, seen.valid, ANCHOR_LOW_PASS))
-    slow = first_answer(parameters, replace(seen, fps=12.5), ObjectiveSettings())
-    assert torch.equal(slow.expression, low_passed(parameters.expression, seen.valid, ANCHOR_LOW_PASS / 2))
+    assert torch.equal(smooth.expression, low_passed(parameters.expression, observations.valid, PRIOR_LOW_PASS))
+    slow = prior_means(parameters, replace(observations, fps=12.5), ObjectiveSettings())
+    assert torch.equal(slow.expression, low_passed(parameters.expression, observations.valid, PRIOR_LOW_PASS / 2))
 
 
 def test_terms_in_time_follow_the_frame_rate_but_the_papers_average_does_not(head, encoder):
-    crops, seen = observed(head)
+    crops, observations = observed(head)
     parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 1)
 
     def terms(fps, order, fidelity="paper"):
         config = ObjectiveSettings(temporal=7.0, temporal_order=order, smoothness=3.0, fidelity=fidelity)
-        return Objective(head, replace(seen, fps=fps), config).terms(parameters)
+        return Objective(head, replace(observations, fps=fps), config).terms(parameters)
 
     base, fast, paper, paper_fast = terms(25.0, 2), terms(50.0, 2), terms(25.0, 0), terms(50.0, 0)
-    released, released_fast = terms(25.0, 2, "released"), terms(50.0, 2, "released")
+    official, official_fast = terms(25.0, 2, "official_code"), terms(50.0, 2, "official_code")
     assert base["temporal"] > 0
     assert base["smoothness"] > 0
     torch.testing.assert_close(fast["temporal"], 4 * base["temporal"])
     torch.testing.assert_close(fast["smoothness"], 4 * base["smoothness"])
     torch.testing.assert_close(paper_fast["temporal"], paper["temporal"])
-    torch.testing.assert_close(released_fast["temporal"], released["temporal"])
+    torch.testing.assert_close(official_fast["temporal"], official["temporal"])
     torch.testing.assert_close(fast["landmark"], base["landmark"])
 
 
-@pytest.mark.parametrize(("told", "used"), [(50.0, 50.0), (0.0, 25.0), (float("nan"), 25.0), (float("inf"), 25.0)])
-def test_observations_know_the_frame_rate_of_their_clip(head, told, used):
+@pytest.mark.parametrize(("fps", "used"), [(50.0, 50.0), (0.0, 25.0), (float("nan"), 25.0), (float("inf"), 25.0)])
+def test_observations_know_the_frame_rate_of_their_clip(head, fps, used):
     clip, _ = make_clip(head, frames=FRAMES, azimuths=(0.0,), calibrated=False)
-    assert Observations.of(replace(clip, fps=told), head).fps == used
+    assert Observations.of(replace(clip, fps=fps), head).fps == used
 
 
-def test_the_anchor_is_the_mean_of_the_valid_views_where_the_objective_looks_across_them(head, encoder):
-    crops, seen = observed(head, (-0.4, 0.4))
+def test_the_prior_mean_is_that_of_the_valid_views_where_the_objective_looks_across_them(head, encoder):
+    crops, observations = observed(head, (-0.4, 0.4))
     parameters = predict(encoder, [encode_fixed(encoder, crops.flatten(0, 1))], FRAMES, 2)
-    valid = seen.valid.clone()
+    valid = observations.valid.clone()
     valid[1, 0] = False
-    seen = replace(seen, valid=valid)
-    apart, joined = (first_answer(parameters, seen, ObjectiveSettings(temporal=0, view=w)).expression for w in (0, 1))
+    observations = replace(observations, valid=valid)
+    apart, joined = (prior_means(parameters, observations, ObjectiveSettings(temporal=0, view=w)).expression for w in (0, 1))
     assert torch.equal(apart, parameters.expression)
     assert torch.allclose(joined[0], parameters.expression[0].mean(0).expand(2, -1))
     assert torch.allclose(joined[1], parameters.expression[1, 1].expand(2, -1))
 
 
 def test_views_can_agree_by_expressions_not_by_a_smaller_head(head, encoder):
-    crops, seen = observed(head, (-0.4, 0.4))
+    crops, observations = observed(head, (-0.4, 0.4))
     features = [encode_fixed(encoder, crops.flatten(0, 1))]
     leaves = predict(encoder, features, FRAMES, 2).map(torch.Tensor.requires_grad_).tensors
     shared = HeadParameters(leaves[0].mean((0, 1), keepdim=True), *leaves[1:])
-    Objective(head, seen, ObjectiveSettings(landmark=0, temporal=0)).terms(shared)["view"].backward()
+    Objective(head, observations, ObjectiveSettings(landmark=0, temporal=0)).terms(shared)["view"].backward()
     assert leaves[0].grad is None
     assert leaves[1].grad.abs().sum() > 0
 
 
-def test_released_form_steps_through_batches_of_twenty_and_drops_no_tail():
-    assert [len(part) for part in batches(120, "released")] == [20] * 6
-    assert [len(part) for part in batches(43, "released")] == [20, 23]
-    assert [len(part) for part in batches(47, "released")] == [20, 20, 7]
+def test_official_form_steps_through_batches_of_twenty_and_drops_no_tail():
+    assert [len(part) for part in batches(120, "official_code")] == [20] * 6
+    assert [len(part) for part in batches(43, "official_code")] == [20, 23]
+    assert [len(part) for part in batches(47, "official_code")] == [20, 20, 7]
     assert batches(120, "paper") == [range(120)]
-    assert [frame for part in batches(83, "released") for frame in part] == list(range(83))
+    assert [frame for part in batches(83, "official_code") for frame in part] == list(range(83))
 
 
 def test_micro_batches_cut_stored_features_at_frame_borders():
@@ -273,13 +278,15 @@ def test_parts_of_one_motion_blend_into_that_motion():
 
 def test_a_long_clip_has_one_identity_and_no_seam(head, encoder):
     clip, _ = make_clip(head, frames=14, azimuths=(0.0,), calibrated=False, seed=3)
-    seen = Observations.of(clip, head)
+    observations = Observations.of(clip, head)
     pictures = torch.randint(0, 255, (1, 1, 3, 128, 128), dtype=torch.uint8).expand(14, -1, -1, -1, -1)
-    config = NeufaceFitSettings(passes=4, chunk_frames=6, chunk_overlap=2)
-    parameters = fit_neuface(encoder, head, pictures, seen, config).parameters
+    config = NeufaceFitSettings(iterations=4, chunk_frames=6, chunk_overlap=2)
+    parameters = fit_neuface(encoder, head, pictures, observations, config).parameters
     assert parameters.identity.shape == (1, 1, head.n_shape)
     assert parameters.pose.shape == (14, 1, 15)
-    inside = [fit_chunk(encoder, head, pictures[p], seen.of_frames(p), config, parameters.identity) for p in chunks(14, 6, 2)]
+    inside = [
+        fit_chunk(encoder, head, pictures[p], observations.of_frames(p), config, parameters.identity) for p in chunks(14, 6, 2)
+    ]
     low = torch.minimum(inside[0].parameters.camera[-2:], inside[1].parameters.camera[:2])
     high = torch.maximum(inside[0].parameters.camera[-2:], inside[1].parameters.camera[:2])
     assert ((parameters.camera[4:6] >= low - 1e-5) & (parameters.camera[4:6] <= high + 1e-5)).all()
@@ -300,24 +307,22 @@ def test_unknown_choices_are_refused_before_any_work(wrong):
         load(AnnotatorConfig, None, ["name=neuface", f"neuface.fit.objective.{wrong}"])
 
 
-def test_a_clip_without_faces_is_not_optimised(head, encoder, monkeypatch):
-    crops, seen = observed(head)
-    empty = replace(seen, valid=torch.zeros_like(seen.valid), weight=torch.zeros_like(seen.weight))
-    monkeypatch.setattr("neuface_ray.methods.neuface.fit.optimise_once", lambda *_: pytest.fail("nothing is to be optimised"))
+def test_a_clip_without_faces_is_not_optimised(head, encoder):
+    crops, observations = observed(head)
+    empty = replace(observations, valid=torch.zeros_like(observations.valid), weight=torch.zeros_like(observations.weight))
     fit = fit_neuface(encoder, head, crops, empty, NeufaceFitSettings())
-    assert all(
-        torch.isfinite(part).all()
-        for part in (fit.parameters.identity, fit.parameters.expression, fit.parameters.pose, fit.parameters.camera)
-    )
+    assert fit.terms == {}
+    assert same(fit.parameters, fit_neuface(encoder, head, crops, empty, NeufaceFitSettings(iterations=0)).parameters)
+    assert all(part.isfinite().all() for part in fit.parameters.tensors)
 
 
 @pytest.mark.parametrize("faceless", [slice(0, 2), slice(2, 4)])
 def test_a_chunk_without_faces_leaves_the_others_their_terms(head, encoder, faceless):
-    crops, seen = observed(head)
-    valid = seen.valid.clone()
+    crops, observations = observed(head)
+    valid = observations.valid.clone()
     valid[faceless] = False
-    seen = replace(seen, valid=valid, weight=seen.weight * valid[..., None])
-    fit = fit_neuface(encoder, head, crops, seen, NeufaceFitSettings(passes=3, chunk_frames=2, chunk_overlap=0))
+    observations = replace(observations, valid=valid, weight=observations.weight * valid[..., None])
+    fit = fit_neuface(encoder, head, crops, observations, NeufaceFitSettings(iterations=3, chunk_frames=2, chunk_overlap=0))
     assert fit.terms["landmark"] > 0
     assert torch.isfinite(fit.parameters.expression).all()
 
@@ -325,7 +330,7 @@ def test_a_chunk_without_faces_leaves_the_others_their_terms(head, encoder, face
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"passes": -1},
+        {"iterations": -1},
         {"micro_batch": 0},
         {"lr": 0.0},
         {"chunk_frames": 0, "chunk_overlap": 0},
