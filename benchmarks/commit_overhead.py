@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-import tests.dataset.made as made
+import tests.dataset.made as samples
 from neuface_ray.dataset import Output, clip_rows, finalise
 
 CLIP_SECONDS = 1.0
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--output", help="folder on the file system to measure; default: a temporary one")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
-    made.LANDMARKS, made.SHAPE, made.EXPRESSION = 478, 100, 52
+    samples.LANDMARKS, samples.SHAPE, samples.EXPRESSION = 478, 100, 52
     with tempfile.TemporaryDirectory(dir=options.output) as folder:
         figures = measure(Path(folder), options.clips, options.frames)
     for name, value in figures.items():
@@ -42,12 +42,12 @@ def main() -> None:
 
 def measure(folder: Path, clips: int, frames: int) -> dict[str, float | int]:
     """Mean seconds for each clip, and the share of the protocol (worker and publisher) in a run of ``CLIP_SECONDS`` a clip."""
-    output = Output.open(str(folder / "out"), made.provenance())
+    output = Output.open(str(folder / "out"), samples.provenance())
     (folder / "plain").mkdir()
     worker, rows, plain = [], [], []
     for number in range(clips):
-        segment = made.make_segment(number, f"seq{number % 50}", views=1, length=frames)
-        records = made.make_clip(segment)
+        segment = samples.make_segment(number, f"seq{number % 50}", views=1, length=frames)
+        records = samples.make_clip(segment)
         started = time.perf_counter()
         tables = clip_rows(*records, output.provenance)
         rows.append(time.perf_counter() - started)

@@ -44,9 +44,9 @@ def main() -> None:
     media = MediaConfig(max_frames=arguments.max_frames, max_faces=1, crop_size=annotator.crop_size)
     rows = [row for path in arguments.clips for row in clip_rows(path, media, annotator)]
     photos = [row for folder in arguments.photos for row in photo_rows(Path(folder), media, annotator)]
-    for title, made in (("clips", rows), ("photographs", photos)):
-        if made:
-            print(f"\n{title}\n" + tables.markdown([*made, median(made)], digits=2))
+    for title, lines in (("clips", rows), ("photographs", photos)):
+        if lines:
+            print(f"\n{title}\n" + tables.markdown([*lines, median(lines)], digits=2))
     arguments.out.write_text(json.dumps({"clips": rows, "photographs": photos}, indent=1))
 
 

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts = [f"neuface_claims.{name}={options.sequences}" for name in ("sequences", "whole_sequences")]
     overrides = ["evaluation=neuface_claims", f"output={options.out}", *counts, *options.overrides]
     config = load(EvaluateConfig, None, overrides)
-    rows = fit_both(config.neuface_claims, config.head, options.out)
+    rows = fit_both(config.settings, config.head, options.out)
     table = [line(rows, name, key) for name, key in MEASURED.items()]
     print(markdown(table))
     speed = means(rows, FULL, WHOLE, "face_frames_per_s")
@@ -64,10 +64,10 @@ def fit_both(settings: NeufaceEvaluation, head: str, folder: Path) -> list[Row]:
 
 def line(rows: Sequence[Row], name: str, key: str) -> Row:
     """One measure of both variants and their paired difference."""
-    top, whole = means(rows, FULL, WHOLE, key)
+    top, every = means(rows, FULL, WHOLE, key)
     difference = compare(*paired(rows, FULL, WHOLE, key))
     interval = f"{difference.low:.3g} to {difference.high:.3g}"
-    return {"": name, "top": top, "whole": whole, "top - whole": difference.difference, "95 %": interval, "n": difference.n}
+    return {"": name, "top": top, "whole": every, "top - whole": difference.difference, "95 %": interval, "n": difference.n}
 
 
 if __name__ == "__main__":

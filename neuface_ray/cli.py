@@ -151,8 +151,8 @@ COMMANDS: dict[str, Callable[[Arguments], int]] = {
 
 def main(arguments: Arguments = None) -> int:
     """The program ``neuface``: the first argument names the command, the others are its own."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    name, others = (given[0], given[1:]) if given else ("--help", [])
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    name, others = (args[0], args[1:]) if args else ("--help", [])
     if name in COMMANDS:
         return COMMANDS[name](others)
     if name == "--version":

@@ -329,9 +329,9 @@ def _groups_of(request: _Request, shown: set[str]) -> Iterator[_Group]:
         for name, entry in choice.among.items():
             other = request.choosing(choice, name)
             inner = tuple(part for part in _chosen_sections(other) if part != f"{choice.prefix}{name}.")
-            own = [key for key in other.keys if key.name.startswith(f"{choice.prefix}{name}.")]
+            inside = [key for key in other.keys if key.name.startswith(f"{choice.prefix}{name}.")]
             title = f"with {choice.key}={name} ({entry.purpose}):"
-            yield _Group(title, tuple(key for key in own if not key.name.startswith(inner)))
+            yield _Group(title, tuple(key for key in inside if not key.name.startswith(inner)))
             yield from _groups_of(other, shown)
 
 
@@ -361,9 +361,9 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     """The valid key most like ``name``, by its whole dotted name or by its last part."""
 
     def likeness(known: str) -> float:
-        whole = difflib.SequenceMatcher(None, name, known).ratio()
+        full = difflib.SequenceMatcher(None, name, known).ratio()
         last = difflib.SequenceMatcher(None, name.split(".")[-1], known.split(".")[-1]).ratio()
-        return whole + last
+        return full + last
 
     return max(names, key=likeness)
 

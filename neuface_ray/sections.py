@@ -98,14 +98,14 @@ def fill_chosen(config: Any) -> None:
         if "chosen" not in each.metadata:
             continue
         choice: Chosen = each.metadata["chosen"]
-        wanted, given = getattr(config, choice.by), getattr(config, each.name)
+        wanted, value = getattr(config, choice.by), getattr(config, each.name)
         key = f"{type(config).__name__}: {choice.by}"
         if isinstance(wanted, str):
             names = () if wanted == REQUIRED else (wanted,)
-            parts = {name: _settings(choice.among(), key, name, given) for name in names}
+            parts = {name: _settings(choice.among(), key, name, value) for name in names}
             value = parts.get(wanted)
         else:
-            value = {name: _settings(choice.among(), key, name, (given or {}).get(name)) for name in wanted}
+            value = {name: _settings(choice.among(), key, name, (value or {}).get(name)) for name in wanted}
         object.__setattr__(config, each.name, value)
 
 
@@ -177,11 +177,11 @@ def attribute_docs(schema: type) -> dict[str, str]:
     return docs
 
 
-def _settings(among: Mapping[str, Entry], key: str, name: str, given: Any) -> Any:
+def _settings(among: Mapping[str, Entry], key: str, name: str, settings: Any) -> Any:
     schema = load_object(entry_of(among, key, name).settings)
-    if given is not None and not isinstance(given, schema):
-        raise UsageError(f"{key}={name!r} takes {schema.__name__}, got {type(given).__name__}")
-    return schema() if given is None else given
+    if settings is not None and not isinstance(settings, schema):
+        raise UsageError(f"{key}={name!r} takes {schema.__name__}, got {type(settings).__name__}")
+    return schema() if settings is None else settings
 
 
 def _composed(config: Any, prefix: str, pick: Pick, choices: list[Choice]) -> Any:
@@ -217,8 +217,8 @@ def _chosen_sections(config: Any, each: Any, prefix: str, pick: Pick, choices: l
         names = [] if wanted == REQUIRED else [str(wanted)]
     else:
         names = list(wanted) if isinstance(wanted, list | tuple) else []
-    own = getattr(config, each.name)
-    defaults = own if isinstance(own, Mapping) else {default: own}
+    present = getattr(config, each.name)
+    defaults = present if isinstance(present, Mapping) else {default: present}
     choice = Choice(key, prefix, among, tuple(dict.fromkeys(names)))
     sections: dict[str, Any] = {}
     inner: list[Choice] = []

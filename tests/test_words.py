@@ -144,12 +144,7 @@ RETIRED_TEXT = {
 """No text anywhere, documentation and messages included -> what to say."""
 
 PENDING = {
-    *("claims", "Claim", "Findings", "findings", "sitter", "Sitter", "seated", "workplace", "Bench", "bench", "CONTENDERS"),
-    *("labelled", "Labelled", "call_all", "settled", "verdict", "moves_from", "passes"),
-    *("pace", "anchor", "Code", "Codes", "expansion", "signal", "flame_fitting", "FlameFitting", "trust", "votes"),
-    *("own", "given", "made", "whole", "MISSING"),
-    *("column", "Summary", "Progress", "Job"),
-    *(r"(?<!annotate/)(?<!--config )\bflame_fitting\b", r"\bmoves_from\b", r"\bCONTENDERS\b", r"\bcall_all\b"),
+    *("given", "made", "whole", "Summary", "own", "MISSING", "column", "Progress", "Job"),
 }
 """Retired names that are still there and about to go."""
 

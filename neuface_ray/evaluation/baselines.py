@@ -22,8 +22,8 @@ def build_baselines(settings: BaselineSettings, head: HeadModel) -> dict[str, An
     Raises:
         UsageError: weights that are missing or do not match.
     """
-    own = {name: with_encoder(each, settings.weights) for name, each in settings.settings.items()}
-    return {name: build_annotator(AnnotatorConfig(name, settings.device, each), head) for name, each in own.items()}
+    complete = {name: with_encoder(each, settings.weights) for name, each in settings.settings.items()}
+    return {name: build_annotator(AnnotatorConfig(name, settings.device, each), head) for name, each in complete.items()}
 
 
 def with_encoder(settings: Any, weights: str | None) -> Any:

@@ -87,7 +87,7 @@ def score(scan: Scan, prediction: PredictedHead, points: np.ndarray) -> dict[str
     Keys are ``{mode}_{region}_{mean|median}``.
     """
     nose, landmarks = scan.landmarks[NOSE_TIP], scan.landmarks[list(MEDIAPIPE_SEVEN)]
-    whole = points[region_near(points, nose, REGIONS_MM["whole"])]
+    face = points[region_near(points, nose, REGIONS_MM["whole"])]
     seen = ~np.isnan(landmarks).any(-1)
     surface = Surface(1000 * prediction.vertices, prediction.faces)
     start = similarity(1000 * prediction.landmarks[seen], landmarks[seen])
@@ -95,11 +95,11 @@ def score(scan: Scan, prediction: PredictedHead, points: np.ndarray) -> dict[str
     for mode in MODES:
         if mode == "metric":
             start = _with_own_size(start, 1000 * prediction.landmarks.mean(0))
-        rough = refine(whole[::_COARSE], surface, start, mode == "metric", tolerance=_TOLERANCE)
+        rough = refine(face[::_COARSE], surface, start, mode == "metric", tolerance=_TOLERANCE)
         start = Alignment(rough.rotation, rough.translation, np.float64(rough.scale))
-        error = refine(whole, surface, start, mode == "metric", tolerance=_TOLERANCE)
+        error = refine(face, surface, start, mode == "metric", tolerance=_TOLERANCE)
         for region, radius in REGIONS_MM.items():
-            inside = error.distances[region_near(whole, nose, radius)]
+            inside = error.distances[region_near(face, nose, radius)]
             result[f"{mode}_{region}_mean"] = float(inside.mean())
             result[f"{mode}_{region}_median"] = float(np.median(inside))
     return result

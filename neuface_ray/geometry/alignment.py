@@ -49,8 +49,8 @@ def similarity(source: Array, target: Array, weights: Array | None = None) -> Al
 
 def _procrustes(source: Array, target: Array, weights: Array | None, with_scale: bool) -> Alignment:
     if isinstance(source, np.ndarray):
-        given = None if weights is None else torch.as_tensor(np.asarray(weights, np.float64))
-        result = _procrustes(torch.from_numpy(np.array(source)), torch.from_numpy(np.array(target)), given, with_scale)
+        weights = None if weights is None else torch.as_tensor(np.asarray(weights, np.float64))
+        result = _procrustes(torch.from_numpy(np.array(source)), torch.from_numpy(np.array(target)), weights, with_scale)
         return Alignment(*(value.numpy() for value in result))
     x, y = source.double(), target.double()
     w = x.new_ones(x.shape[-2]) if weights is None else weights.double()

@@ -32,10 +32,10 @@ class Surface:
         corners = np.asarray(vertices, np.float64)[np.asarray(faces)]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         area = np.linalg.norm(normals, axis=-1)
-        kept = np.flatnonzero(area > 1e-14 * max(area.max(initial=0.0), 1e-30))
-        if not len(kept):
+        proper = np.flatnonzero(area > 1e-14 * max(area.max(initial=0.0), 1e-30))
+        if not len(proper):
             raise ValueError("the mesh has no triangle with an area")
-        self.corners, self.triangle = corners[kept], kept
+        self.corners, self.triangle = corners[proper], proper
         self.normals = normals / np.where(area > 0, area, 1)[:, None]
         centroids = self.corners.mean(1)
         radius = np.linalg.norm(self.corners - centroids[:, None], axis=-1).max(1)

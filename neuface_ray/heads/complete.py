@@ -44,7 +44,7 @@ class Completion:
         shape, expression = fitted.split([self.head.n_shape, self.head.n_expression], -1)
         return shape, expression.clamp(0, 1) if self.head.expression_bounded else expression
 
-    def whole(self, face: Tensor) -> Tensor:
+    def complete(self, face: Tensor) -> Tensor:
         """The fitted head (..., N, 3) with the face (..., M, 3) itself in its place, blended over its outermost two rings."""
         fitted = self.head(*self.coefficients(face))
         blended = torch.lerp(fitted[..., self.face, :], face, self.share[:, None])

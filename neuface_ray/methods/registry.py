@@ -63,8 +63,8 @@ def methods() -> dict[str, Method]:
     Raises:
         UsageError: a package of the entry point group cannot be imported, or does not lead to a `Method`.
     """
-    own = neuface_ray.methods
-    folders = [f"{own.__name__}.{found.name}" for found in pkgutil.iter_modules(own.__path__) if found.ispkg]
+    package = neuface_ray.methods
+    folders = [f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__) if found.ispkg]
     offered = {folder: import_module(folder).METHOD for folder in folders}
     for point in metadata.entry_points(group=GROUP):
         method = load_object(point.value)

@@ -119,8 +119,8 @@ def _members(rows: Any, spec: SampleSpec, rng: np.random.Generator | None = None
     groups = []
     for found in people.values():
         order = range(len(found)) if rng is None else rng.permutation(len(found))
-        whole = len(found) // spec.group * spec.group
-        groups += [[found[i] for i in list(order)[k : k + spec.group]] for k in range(0, whole, spec.group)]
+        used = len(found) // spec.group * spec.group
+        groups += [[found[i] for i in list(order)[k : k + spec.group]] for k in range(0, used, spec.group)]
     return groups
 
 

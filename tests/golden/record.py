@@ -24,23 +24,23 @@ def main() -> None:
     parser.add_argument("items", nargs="*", metavar="ITEM", help=f"of {', '.join(CASES)}")
     parser.add_argument("--digest", action="store_true", help="print sha256 of every array and write nothing")
     parser.add_argument("--clip", action="store_true", help="draw the clip anew first")
-    given = parser.parse_args()
-    if unknown := set(given.items) - set(CASES):
+    args = parser.parse_args()
+    if unknown := set(args.items) - set(CASES):
         parser.error(f"no such item: {', '.join(sorted(unknown))}")
-    if given.clip:
+    if args.clip:
         draw_clip(head())
-    for item in given.items or CASES:
+    for item in args.items or CASES:
         arrays = compute(item)
-        if given.digest:
+        if args.digest:
             for name, array in sorted(arrays.items()):
                 print(f"{digest(array)}  {item}/{name}", flush=True)
         else:
             expected = {name: summarise(array) for name, array in arrays.items()}
-            (FOLDER / f"{item}.json").write_text(written(expected))
+            (FOLDER / f"{item}.json").write_text(formatted(expected))
             print(f"{item}: {len(arrays)} arrays", flush=True)
 
 
-def written(expected: dict[str, dict[str, object]]) -> str:
+def formatted(expected: dict[str, dict[str, object]]) -> str:
     """JSON with one line an array."""
     lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(expected.items()))
     return "{\n" + ",\n".join(lines) + "\n}\n"

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from tests.golden.cases import CASES, compute
-from tests.golden.record import FOLDER, written
+from tests.golden.record import FOLDER, formatted
 from tests.golden.summary import differences, summarise
 
 FORWARD = 1e-4
@@ -80,7 +80,7 @@ def test_every_record_belongs_to_an_item():
 @pytest.mark.parametrize("item", ["objective", "quality"])
 def test_a_change_of_a_hundredth_is_found(item):
     arrays = compute(item)
-    expected = json.loads(written({name: summarise(array) for name, array in arrays.items()}))
+    expected = json.loads(formatted({name: summarise(array) for name, array in arrays.items()}))
     for name, array in arrays.items():
         found = summarise(1.01 * array)
         assert bool(differences(expected[name], found, tolerance(item, name))) == bool(expected[name]["rms"]), name

@@ -32,7 +32,7 @@ def bump(open_head):
 
 def test_heads_of_the_model_come_back_from_their_faces(open_head, completion, truth):
     head, face = open_head(*truth), open_head.regions["face"]
-    whole = completion.whole(head[..., face, :])
+    whole = completion.complete(head[..., face, :])
     assert whole.shape == head.shape
     torch.testing.assert_close(whole, head, atol=5e-5, rtol=0)
     neutral = completion.without_expression(head[..., face, :])
@@ -41,13 +41,13 @@ def test_heads_of_the_model_come_back_from_their_faces(open_head, completion, tr
 
 def test_a_batch_is_each_of_its_faces(open_head, completion, truth):
     face = open_head(*truth)[..., open_head.regions["face"], :]
-    for function in (completion.whole, completion.without_expression):
+    for function in (completion.complete, completion.without_expression):
         torch.testing.assert_close(function(face)[1, 2], function(face[1, 2]), atol=1e-12, rtol=0)
 
 
 def test_what_the_model_cannot_say_survives(open_head, completion, truth, bump):
     head, face = open_head(*truth), open_head.regions["face"]
-    whole = completion.whole(head[..., face, :] + bump)
+    whole = completion.complete(head[..., face, :] + bump)
     inside = completion.share == 1
     assert (whole - head)[..., face, :][..., inside, :].sub(bump[inside]).abs().max() < 1e-12
     neutral = completion.without_expression(head[..., face, :] + bump)
@@ -67,7 +67,7 @@ def test_the_seam_is_two_rings_of_the_longest_loop(open_head, completion, truth)
     face = open_head.regions["face"]
     lifted = open_head(*truth)[..., face, :] + 0.001 * torch.tensor([0.0, 0, 1], dtype=torch.float64)
     model = open_head(*completion.coefficients(lifted))
-    step = (completion.whole(lifted) - model)[..., face, :] / (lifted - model[..., face, :])
+    step = (completion.complete(lifted) - model)[..., face, :] / (lifted - model[..., face, :])
     torch.testing.assert_close(step[..., 2], completion.share.expand(2, 3, -1), atol=1e-6, rtol=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_allowing_for_noise_steadies_the_back_of_the_head(open_head, completion,
     noise = 0.001 * torch.randn(head[..., face, :].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     scalp = open_head.regions["scalp"]
     exact, steady = (
-        (each.whole(head[..., face, :] + noise) - head)[..., scalp, :].norm(dim=-1).mean()
+        (each.complete(head[..., face, :] + noise) - head)[..., scalp, :].norm(dim=-1).mean()
         for each in (completion, Completion(open_head, noise_mm=1.0))
     )
     assert steady < 0.7 * exact
@@ -90,6 +90,6 @@ def test_allowing_for_noise_steadies_the_back_of_the_head(open_head, completion,
 
 def test_gradients_reach_the_face(open_head, completion):
     face = open_head.template[open_head.regions["face"]].clone().requires_grad_()
-    completion.whole(face).square().sum().backward()
+    completion.complete(face).square().sum().backward()
     assert face.grad.isfinite().all()
     assert (face.grad != 0).any(-1).all()

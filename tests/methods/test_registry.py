@@ -124,19 +124,6 @@ def test_a_package_that_cannot_be_used_is_named(offered, content, point, reason)
         registry.annotators()
 
 
-def test_former_names_work_and_say_the_present_ones(tmp_path, capsys):
-    file = tmp_path / "old.yaml"
-    file.write_text("input: a\noutput: b\nannotator:\n  name: flame_fitting\n  flame_fitting:\n    steps: 3\n")
-    config = load(AnnotateConfig, file, ["annotator.flame_fitting.pose_steps=4"])
-    assert config.annotator.name == "direct_fitting"
-    assert (config.annotator.settings.steps, config.annotator.settings.pose_steps) == (3, 4)
-    assert sorted(capsys.readouterr().err.splitlines()) == [
-        f"{file}: annotator.flame_fitting.steps is now called annotator.direct_fitting.steps",
-        f"{file}: annotator.name=flame_fitting is now called annotator.name=direct_fitting",
-        "command line: annotator.flame_fitting.pose_steps is now called annotator.direct_fitting.pose_steps",
-    ]
-
-
 def test_what_rows_depend_on_has_the_chosen_method_alone():
     config = load(AnnotateConfig, None, ["input=a", "output=b", "annotator.name=encoder", "annotator.encoder.path=w"])
     settings = {"kind": "compact", "path": "w", "share_identity": True}

@@ -11,7 +11,7 @@ from neuface_ray.methods.glvd.network import GLVD
 from neuface_ray.methods.lvd.network import LVD
 from neuface_ray.networks.hourglass import HeatmapNet
 from neuface_ray.networks.trunk import PACKAGED_COMPACT
-from neuface_ray.networks.weight_file import load_network, save_network
+from neuface_ray.networks.weight_file import load_network, present_names, save_network
 
 
 class Indexed(nn.Module):
@@ -70,6 +70,17 @@ def test_packaged_files_are_read(network):
     module, facts = load_network(network, PACKAGED_COMPACT.with_name(f"{network.kind}.safetensors"), "x.path")
     assert facts["recipe"] == network.kind
     assert all(value.isfinite().all() for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize("network", [LVD, GLVD])
+def test_tensors_of_checkpoints_have_their_present_names(network):
+    sizes = {"crop_size": 32, "width": 16, "stacks": 1, "depth": 1, "reduction": 2, "hidden": 32}
+    module = network(12, **sizes)
+    present = module.state_dict()
+    former = {name.replace(".confidence.", ".trust."): value for name, value in present.items()}
+    assert former.keys() != present.keys()
+    for either in (former, present):
+        module.load_state_dict(present_names(module, either))
 
 
 def test_a_compact_encoder_of_the_format_without_a_name_is_read(tmp_path):

@@ -55,9 +55,9 @@ def falling_error(curves: dict[tuple[str, int], np.ndarray]) -> Criterion:
     """G2: no step up to the eighth raises the mean error by more than a hundredth, and none before was better than the last."""
     errors = curves.get((GLVD, 1), np.full(1, np.nan))[: FALLS_UNTIL + 1]
     falls = len(errors) == FALLS_UNTIL + 1 and bool((errors[1:] <= (1 + WOBBLE) * errors[:-1]).all())
-    settled = falls and bool(errors[-1] <= (1 + WOBBLE) * errors.min())
+    ends_lowest = falls and bool(errors[-1] <= (1 + WOBBLE) * errors.min())
     measured = ", ".join(f"{value:.1f}" for value in errors)
-    return Criterion("G2", "GLVD's error falls in every step up to the eighth", settled, f"mm at t = 0, 1, ...: {measured}")
+    return Criterion("G2", "GLVD's error falls in every step up to the eighth", ends_lowest, f"mm at t = 0, 1, ...: {measured}")
 
 
 def more_views(rows: Sequence[Row]) -> Criterion:

@@ -102,14 +102,14 @@ def describe(settings: GlvdEvaluation, scorer: SubjectScorer) -> dict[str, objec
 
 def build_methods(settings: GlvdEvaluation, head: HeadModel) -> dict[str, Annotator]:
     """Build the annotators by name."""
-    given = {
+    sections = {
         "direct_fitting": settings.direct_fitting,
         "encoder": settings.encoder,
         "neuface": NeufaceSettings(settings.encoder, settings.neuface),
         "lvd": settings.lvd,
         "glvd": settings.glvd,
     }
-    configs = {name: AnnotatorConfig(name, settings.device, given.get(name)) for name in settings.methods}
+    configs = {name: AnnotatorConfig(name, settings.device, sections.get(name)) for name in settings.methods}
     return {name: build_annotator(config, head) for name, config in configs.items()}
 
 

@@ -79,8 +79,8 @@ def time_papers_neuface(settings: GlvdEvaluation, front: FaceClip, head: HeadMod
     )
     config = AnnotatorConfig(name="neuface", device=settings.device, settings=NeufaceSettings(settings.encoder, fit))
     encoder = build_annotator(config, head).encoder
-    whole = replace(config, settings=NeufaceSettings(settings.encoder, replace(fit, trainable_from=encoder.stages[0])))
-    annotator = build_annotator(whole, head)
+    adapted = replace(config, settings=NeufaceSettings(settings.encoder, replace(fit, trainable_from=encoder.stages[0])))
+    annotator = build_annotator(adapted, head)
     packaged = _timed(
         "neuface, packaged encoder whole", lambda: annotator.annotate(front), front.n_frames, "100 iterations", warm=False
     )

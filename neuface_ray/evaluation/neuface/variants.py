@@ -63,7 +63,7 @@ class Variant:
 def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant]:
     """List everything that is compared; ``lowest_stage`` of the encoder is the one from which the whole network moves."""
     encoder, direct, neuface, device = settings.encoder, settings.direct, settings.neuface, settings.device
-    whole = replace(neuface, trainable_from=lowest_stage, lr=settings.whole_lr)
+    all_layers = replace(neuface, trainable_from=lowest_stage, lr=settings.whole_lr)
 
     def bare(shared: bool) -> AnnotatorConfig:
         return AnnotatorConfig(name="encoder", device=device, settings=replace(encoder, share_identity=shared))
@@ -89,7 +89,7 @@ def all_variants(settings: NeufaceEvaluation, lowest_stage: str) -> list[Variant
         Variant(FULL, adapted(neuface), cost, on_real_clips=True),
         Variant(f"{DIRECT}, fifth left out", fitted(direct), direct_cost, withholds=True),
         Variant(f"{FULL}, fifth left out", adapted(neuface), cost, withholds=True),
-        Variant(WHOLE, adapted(whole), _WHOLE_COST * whole.iterations, sequences=settings.whole_sequences),
+        Variant(WHOLE, adapted(all_layers), _WHOLE_COST * all_layers.iterations, sequences=settings.whole_sequences),
     ]
     for count in settings.curve_iterations:
         fit = replace(neuface, iterations=count, min_improvement=float("-inf"))

@@ -156,11 +156,11 @@ class GLVD(nn.Module):
         return torch.nan_to_num(gaussian_heatmaps(landmarks.flatten(0, 1), size), 0.0)
 
     def keypoint_displacements(self, scene: Scene, points: Tensor) -> Tensor:
-        """Whole displacement (B, P, K, 3) of each query (B, P, 3) to each keypoint."""
+        """Unclamped displacement (B, P, K, 3) of each query (B, P, 3) to each keypoint."""
         return self.keypoint_field.dense(scene, scene.keypoint_maps, points, None, None)
 
     def displacements(self, scene: Scene, points: Tensor, keypoints: Tensor, members: Tensor | None = None) -> Tensor:
-        """Whole displacement (B, P, len(members), 3) of each query (B, P, 3) to each vertex, given keypoints (B, K, 3)."""
+        """Unclamped displacement (B, P, len(members), 3) of each query (B, P, 3) to each vertex, given keypoints (B, K, 3)."""
         return self.vertex_field.dense(scene, scene.maps, points, self._encode(scene, points, keypoints), members)
 
     def signed_distance(self, scene: Scene, points: Tensor, keypoints: Tensor) -> Tensor:
@@ -168,14 +168,14 @@ class GLVD(nn.Module):
         return self.vertex_field.signed_distance(scene, scene.maps, points, self._encode(scene, points, keypoints))
 
     def paired_keypoint_displacements(self, scene: Scene, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole displacement of each keypoint (B, K, 3) from its own place, and confidence (B, N, K, 2)."""
+        """Unclamped displacement of each keypoint (B, K, 3) from its own place, and confidence (B, N, K, 2)."""
         return self.keypoint_field.paired(scene, scene.keypoint_maps, keypoints, None)
 
     def paired_displacements(
         self, scene: Scene, vertices: Tensor, keypoints: Tensor, members: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Whole displacement of each vertex (B, V, 3), or of the ``members``, from its own place, and confidence (B, N, V, 2),
-        given keypoints (B, K, 3)."""
+        """Unclamped displacement of each vertex (B, V, 3), or of the ``members``, from its own place with keypoints (B, K, 3),
+        and confidence (B, N, V, 2)."""
         return self.vertex_field.paired(scene, scene.maps, vertices, self._encode(scene, vertices, keypoints), members)
 
     def step_keypoints(self, scene: Scene, keypoints: Tensor) -> Tensor:

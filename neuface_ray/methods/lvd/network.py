@@ -119,7 +119,7 @@ def fuse_displacements(per_view: Tensor, to_view: Tensor, confidence: Tensor) ->
 class PointField(nn.Module):
     """One displacement field for each of M points, with a shared trunk and a last layer of its own for each point.
 
-    All displacements are whole ones, ``p_i(x) - x``; whoever takes a step clamps it.
+    All displacements are unclamped, ``p_i(x) - x``; whoever takes a step clamps it.
 
     Args:
         n_features: channels sampled from the maps. n_extra: further inputs per query. hidden: width of the two hidden layers.
@@ -238,7 +238,7 @@ class LVD(nn.Module):
         return Scene(self.image(with_mask(images, self.n_channels).flatten(0, 1)), to_view, valid, [])
 
     def displacements(self, scene: Scene, points: Tensor, members: Tensor | None = None) -> Tensor:
-        """Whole displacement (B, P, len(members), 3) of each query (B, P, 3) to each vertex: the field that is trained."""
+        """Unclamped displacement (B, P, len(members), 3) of each query (B, P, 3) to each vertex: the field that is trained."""
         return self.vertex_field.dense(scene, scene.maps, points, None, members)
 
     def signed_distance(self, scene: Scene, points: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ class LVD(nn.Module):
         return self.vertex_field.signed_distance(scene, scene.maps, points, None)
 
     def paired_displacements(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Whole displacement (B, V, 3) of each vertex, or of the ``members``, from its own place; confidence (B, N, V, 2)."""
+        """Unclamped displacement (B, V, 3) of each vertex, or of the ``members``, from its place, confidence (B, N, V, 2)."""
         return self.vertex_field.paired(scene, scene.maps, vertices, None, members)
 
     def step(self, scene: Scene, vertices: Tensor, members: Tensor | None = None) -> Tensor:
@@ -305,7 +305,7 @@ def descent_error(displacements: Tensor, wanted: Tensor, limit: float) -> Tensor
     not be compared with what other views see.
 
     Args:
-        displacements, wanted: whole displacements of one shape.
+        displacements, wanted: unclamped displacements of one shape.
     """
     return (soft_clamp(displacements.to(wanted.dtype), limit) - soft_clamp(wanted, limit)).abs().mean()
 
