@@ -33,4 +33,5 @@ def test_what_is_not_there_is_named_beside_what_is(tmp_path):
 
 def test_the_former_name_of_direct_fitting_means_the_same():
     settings = ["input=a", "output=b"]
-    assert load(AnnotateConfig, "flame_fitting", settings) == load(AnnotateConfig, "direct_fitting", settings)
+    former = config_folder("annotate").parent / "annotate/flame_fitting.yaml"
+    assert load(AnnotateConfig, former, settings) == load(AnnotateConfig, "direct_fitting", settings)

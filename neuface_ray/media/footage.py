@@ -144,11 +144,11 @@ def _numbered(pattern: str, limits: Limits, fps: float) -> Footage:
                 yield None
 
     def hashed() -> str:
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         for file in files:
             with open_local(file, limits.max_file_bytes) as path:
-                whole.update(content_hash(path).encode())
-        return whole.hexdigest()
+                digest.update(content_hash(path).encode())
+        return digest.hexdigest()
 
     return Footage(_steady(len(files), fps), read, hashed)
 
