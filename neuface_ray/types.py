@@ -7,6 +7,11 @@ quaternions w, x, y, z; images RGB with pixel centres at +0.5; crop coordinates 
 ``[scale, tx, ty]`` in crop coordinates, ``u = scale (x + tx)``, ``v = -scale (y + ty)``. A calibrated camera follows OpenCV
 (x right, y down, z forward, pixels). ``pose`` is 15 numbers for every head: axis-angle of root, neck, jaw, left eye, right eye.
 
+The view frame is that of the picture as it is shown: x right and y up in it, z towards the viewer. A face that lies on its side
+in the picture has that quarter turn in its root rotation, and its crop is the square around it like any other, in which it lies
+on its side, too; so crop coordinates, camera and pose fit together without exception. Methods see such a crop turned upright,
+by ``FaceClip.quarter_turns``, and their answers are turned back (`neuface_ray.methods.upright`).
+
 All records hold numpy arrays or plain values, so that they can be pickled, hashed and written without torch or Ray.
 """
 
@@ -120,6 +125,10 @@ class FaceClip:
             they change. image_sizes: int64 [F, V, 2], each one's own; 0 where there is none.
         face_px: float32 [F, V], side of the landmark box in source pixels; blur: float32 [F, V], variance of the
             Laplacian of the 8-bit crop's luma.
+        quarter_turns: int8 [F, V], by how many quarter turns counter-clockwise (0 to 3) the face is turned from upright; None
+            for none. Crops and landmarks lie as the picture does.
+        faces_found: faces of the segment, over time and in its fullest frame; faces_left_out: those beyond ``media.max_faces``,
+            which have no clip.
         source_hash: sha256 of each view's source bytes.
         invalid_reason: object [F, V], why ``valid`` is False: ``unreadable``, ``truncated`` (the file ends before),
             ``no_partner`` (the view has no picture at that instant) or ``no_face``; an empty text where it is True.
@@ -151,6 +160,9 @@ class FaceClip:
     notes: tuple[str, ...] = ()
     start_offset_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    quarter_turns: np.ndarray | None = None
+    faces_found: int = 0
+    faces_left_out: int = 0
 
     @property
     def n_frames(self) -> int:
@@ -199,7 +211,9 @@ class MeshSequence:
 class Quality:
     """Measurements that the quality gate decides by; per frame and view [F, V] float32 (NaN where invalid) or per sequence.
 
-    NME in percent of the outer eye-corner distance in source pixels, yaw in degrees, CVD in mm, MSI3D in frame^4 / mm^2.
+    NME in percent of the outer eye-corner distance in source pixels, CVD in mm, MSI3D in frame^4 / mm^2. Yaw, pitch and roll in
+    degrees, by `geometry.rotations.yaw_pitch_roll_deg`: positive yaw turns the face to its left (the picture's right), positive
+    pitch nods down, positive roll, in (-180, 180], turns it counter-clockwise in the picture.
     """
 
     nme: np.ndarray
@@ -211,6 +225,8 @@ class Quality:
     cvd: float | None
     shape_norm: float
     valid_fraction: float
+    pitch_deg: np.ndarray | None = None
+    roll_deg: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from neuface_ray.heads import HeadModel
 from neuface_ray.heads.sequence_meshes import build_meshes, head_camera
 from neuface_ray.media import MediaConfig, plan, prepare
 from neuface_ray.media.crop import blur, crop_to_image, cut, landmark_box, to_crop
-from neuface_ray.media.detect import FaceDetector
+from neuface_ray.media.detect import Face, FaceDetector
 from neuface_ray.synthesis.faces import FaceOptions
 from neuface_ray.synthesis.materials import Materials
 from neuface_ray.synthesis.renderer import Renderer
@@ -103,7 +103,7 @@ def _detected_clip(drawn: SyntheticSequence, points: np.ndarray, media: MediaCon
     )
     with FaceDetector(media) as detector:
         for view in range(views):
-            expected: list[np.ndarray] = []
+            expected: list[Face] = []
             for frame in range(frames):
                 picture = np.ascontiguousarray(wide.crops[frame, view].transpose(1, 2, 0))
                 to_image = wide.crop_to_image[frame, view] @ np.linalg.inv(crop_to_pixels(side, side))
@@ -112,7 +112,7 @@ def _detected_clip(drawn: SyntheticSequence, points: np.ndarray, media: MediaCon
                     faces = detector.find(picture, expected)
                     if not faces:
                         continue
-                    expected = [faces[0].box]
+                    expected = [faces[0]]
                     found = faces[0].landmarks @ to_image[:2, :2].T + to_image[:2, 2]
                     clip.blendshapes[frame, view] = faces[0].blendshapes
                 _fill(clip, frame, view, found, picture, to_image, media)

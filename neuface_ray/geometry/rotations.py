@@ -141,9 +141,11 @@ def align_hemisphere(quaternion: Tensor, dim: int) -> Tensor:
 def yaw_pitch_roll_deg(matrix: Tensor) -> Tensor:
     """Head angles (..., 3) in degrees of (..., 3, 3): R = Ry(yaw) Rx(pitch) Rz(roll).
 
-    Positive yaw turns the face to the subject's left (image right), positive pitch nods down.
+    Positive yaw turns the face to the subject's left (image right), positive pitch nods down, positive roll turns it
+    counter-clockwise in the image. Roll and yaw lie in (-180, 180], pitch in [-90, 90]; at 90 only yaw and roll together count.
     """
     yaw = torch.atan2(matrix[..., 0, 2], matrix[..., 2, 2])
     pitch = torch.asin((-matrix[..., 1, 2]).clamp(-1, 1))
     roll = torch.atan2(matrix[..., 1, 0], matrix[..., 1, 1])
-    return torch.rad2deg(torch.stack([yaw, pitch, roll], -1))
+    angles = torch.rad2deg(torch.stack([yaw, pitch, roll], -1))
+    return torch.where(angles == -180.0, 180.0, angles)

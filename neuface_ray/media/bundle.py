@@ -1,4 +1,4 @@
-"""MediaPipe's Face Landmarker bundle, a package's data: where it lies, its hash, and the canonical face in it."""
+"""MediaPipe's Face Landmarker bundle, a package's data: its place and hash, the face detector and the canonical face in it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ KNOWN_BUNDLES = {
 }
 """sha256 of the bundles that results were measured with."""
 
+_DETECTOR = "face_detector.tflite"
 _GEOMETRY = "geometry_pipeline_metadata_landmarks.binarypb"
 _HEADER = 8  # bytes before the vertices: the mesh's tag and length, the types of its vertices and primitives
 _VERTEX = np.dtype([("tag", "u1"), ("value", "<f4")])
@@ -41,6 +42,15 @@ def landmarker_bundle() -> str:
 def bundle_hash() -> str:
     """sha256 of the bundle in use, 64 hex digits; raises ModelFileError as ``landmarker_bundle`` does."""
     return content_hash(landmarker_bundle())
+
+
+def face_detector_model() -> bytes:
+    """The bundle's face detector (BlazeFace, short range); raises ModelFileError when the bundle lacks it."""
+    path = landmarker_bundle()
+    with zipfile.ZipFile(path) as bundle:
+        if _DETECTOR not in bundle.namelist():
+            raise ModelFileError(f"{path}: {_DETECTOR} is missing")
+        return bundle.read(_DETECTOR)
 
 
 def canonical_face() -> np.ndarray:

@@ -8,12 +8,16 @@ The bundle's face detector sees a square thumbnail of the image: it finds faces 
 below 10 %, and near that limit it misplaces some. So small faces are looked at again in an enlarged crop and count only if
 they are found there; smaller ones are found on square tiles (about 2 ms each) and then looked for, frame by frame, in such a
 crop around the place where they were last seen.
+
+Faces that lean by more than 60 degrees are looked for in crops that are turned to stand them upright, and a face that comes
+into view has to look more like a face as it was found than turned: see `neuface_ray.media.orientation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,6 +27,7 @@ import numpy as np
 from neuface_ray.media.bundle import landmarker_bundle
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import landmark_box
+from neuface_ray.media.orientation import FaceScorer, angle_between, quarter_turns, roll_deg, turned_crop, turned_picture
 from neuface_ray.types import ARKIT_NAMES
 
 if TYPE_CHECKING:
@@ -36,6 +41,10 @@ CONTEXT = 2.5  # side of the crop in which a face is looked for, over the side o
 CROP_SIDE = 320
 BYSTANDER = 1 / 6  # faces this much smaller than one already found are not searched for
 ALL_LEVELS = 99
+LEANING_DEG = 60.0  # the landmarker finds faces reliably up to this roll
+SAME_WAY_DEG = 60.0  # a face whose roll changes by more from one frame to the next is looked at anew
+WHOLE = np.eye(2, 3)
+DUPLICATE = 0.5  # two boxes that share more than this hold one face
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,11 @@ class Face:
         """Mean side of the box, pixels."""
         left, top, right, bottom = self.box
         return float(right - left + bottom - top) / 2
+
+    @property
+    def roll_deg(self) -> float:
+        """Its lean in the picture, in (-180, 180], positive counter-clockwise."""
+        return roll_deg(self.mesh)
 
 
 def check_detector(config: MediaConfig) -> None:
@@ -107,32 +121,107 @@ class FaceDetector:
 
     def close(self) -> None:
         self._landmarker.close()
+        if "_scorer" in vars(self):
+            self._scorer.close()
 
-    def find(self, image: np.ndarray, expected: Sequence[np.ndarray] = (), search_levels: int = 0) -> list[Face]:
+    @cached_property
+    def _scorer(self) -> FaceScorer:
+        return FaceScorer()
+
+    def find(
+        self,
+        image: np.ndarray,
+        expected: Sequence[Face] = (),
+        search_levels: int = 0,
+        search_turned: bool = False,
+        doubt_all: bool = False,
+    ) -> list[Face]:
         """Faces in a (H, W, 3) uint8 RGB image, largest first, not more than ``max_faces``.
 
         Args:
-            expected: boxes (4,) where faces were seen just before; each is looked at again unless a face was found there.
+            expected: faces seen just before; each is looked for again where it was unless a face was found there.
             search_levels: how many sizes of tiles are searched, from large to small; 0 for none.
+            search_turned: look for faces that lie on a side or are upside down, too.
+            doubt_all: judge anew which way up the faces are that were ``expected``; others always are judged.
         """
+        return self.largest(image, self.find_all(image, expected, search_levels, search_turned, doubt_all))
+
+    def largest(self, image: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """The first ``max_faces`` of what `find_all` found, with the landmarks of the configured scheme."""
+        return [self._with_fan(image, face) for face in faces[: self.config.max_faces]]
+
+    def count(self, image: np.ndarray, faces: Sequence[Face]) -> int:
+        """How many faces an image shows in which `find_all` found ``faces``, of which there are never many more than
+        ``max_faces``."""
+        return len(faces) if len(faces) <= self.config.max_faces else max(len(faces), len(self._scorer.boxes(image)))
+
+    def find_all(
+        self,
+        image: np.ndarray,
+        expected: Sequence[Face] = (),
+        search_levels: int = 0,
+        search_turned: bool = False,
+        doubt_all: bool = False,
+    ) -> list[Face]:
+        """As `find`, with faces beyond ``max_faces``, as far as the landmarker looks, and with MediaPipe's landmarks only."""
         faces: list[Face] = []
-        sure = SURE * max(image.shape[:2])
+        for seen in expected:
+            if abs(seen.roll_deg) > LEANING_DEG:
+                faces += self._look_again(image, seen.box, faces, seen.roll_deg)
+        leaning, sure = list(faces), SURE * max(image.shape[:2])
         for face in self._detect(image):
+            if any(overlap(face.box, other.box) > 0.3 for other in leaning):
+                continue
             faces += [face] if face.side >= sure else self._look_again(image, face.box, known=faces)
-        for box in expected:
-            if all(overlap(box, face.box) < 0.3 for face in faces):
-                faces += self._look_again(image, box, known=faces)
+        for seen in expected:
+            if all(overlap(seen.box, face.box) < 0.3 for face in faces):
+                faces += self._look_again(image, seen.box, known=faces)
         smallest = max([self.config.min_face_px, *(BYSTANDER * face.side for face in faces)])
         for box in self._search(image, smallest, search_levels):
             faces += self._look_again(image, box, known=faces)
+        known = [] if doubt_all else expected
+        faces = [true for face in faces for true in self._as_it_stands(image, face, known)]
+        if search_turned:
+            faces += self._search_turned(image, faces, search_levels)
         kept: list[Face] = []
         for face in sorted(faces, key=lambda face: -face.side):
-            if face.side >= self.config.min_face_px and not any(is_part_of(face, larger) for larger in kept):
+            again = any(is_part_of(face, larger) or overlap(face.box, larger.box) > DUPLICATE for larger in kept)
+            if face.side >= self.config.min_face_px and not again:
                 kept.append(face)
-        return [self._with_fan(image, face) for face in kept[: self.config.max_faces]]
+        return kept
 
-    def _detect(self, image: np.ndarray, scale: float = 1.0, offset: Sequence[float] = (0.0, 0.0)) -> list[Face]:
-        """Faces of an image that was cut at ``offset`` and reduced by ``scale``, in pixels of the whole one."""
+    def _as_it_stands(self, image: np.ndarray, face: Face, known: Sequence[Face]) -> list[Face]:
+        """The face, or the one that is there when looked at the right way up; empty if its landmarks are wrong."""
+        for seen in known:
+            if overlap(seen.box, face.box) > 0.3 and angle_between(seen.roll_deg, face.roll_deg) < SAME_WAY_DEG:
+                return [face]
+        look = self._scorer.best_look(image, face.box, face.roll_deg)
+        if look.upright_deg == face.roll_deg and abs(face.roll_deg) <= LEANING_DEG:
+            return [face]
+        again = self._look_again(image, look.box, [], look.upright_deg)
+        return [true for true in again if angle_between(true.roll_deg, look.upright_deg) < SAME_WAY_DEG]
+
+    def _search_turned(self, image: np.ndarray, known: Sequence[Face], levels: int) -> list[Face]:
+        """Faces that stand upright only in the picture turned by a quarter, a half or three quarters.
+
+        The whole picture is always looked at, tiles only while no face is known.
+        """
+        found: list[Face] = []
+        for quarters in (1, 2, 3):
+            turned, to_image = turned_picture(image, quarters)
+            boxes = self._scorer.boxes(turned)
+            smallest = max([self.config.min_face_px, *(BYSTANDER * face.side for face in known)])
+            boxes += [] if known or found else self._search(turned, smallest, levels)
+            for box in boxes:
+                corners = box.reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
+                there = np.concatenate([corners.min(0), corners.max(0)])
+                if all(overlap(there, face.box) < 0.3 for face in (*known, *found)):
+                    again = self._look_again(image, there, (*known, *found), 90.0 * quarters)
+                    found += [true for face in again for true in self._as_it_stands(image, face, ())]
+        return found
+
+    def _detect(self, image: np.ndarray, to_image: np.ndarray = WHOLE) -> list[Face]:
+        """Faces of a picture that was cut out of an image, in the image's pixels, to which the (2, 3) map leads."""
         from mediapipe import Image, ImageFormat
 
         picture = Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(image))
@@ -140,20 +229,17 @@ class FaceDetector:
         size = np.array([image.shape[1], image.shape[0]], np.float64)
         faces = []
         for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True):
-            mesh = np.array([(p.x, p.y) for p in points]) * size * scale + offset
+            mesh = np.array([(p.x, p.y) for p in points]) * size @ to_image[:, :2].T + to_image[:, 2]
             named = {score.category_name: score.score for score in scores}
             blendshapes = np.array([named.get(name, 0.0) for name in ARKIT_NAMES], np.float32)
             faces.append(Face(mesh, mesh, np.ones(N_MEDIAPIPE, np.float32), np.clip(blendshapes, 0, 1)))
         return faces
 
-    def _look_again(self, image: np.ndarray, box: np.ndarray, known: Sequence[Face]) -> list[Face]:
-        """The face at ``box``, searched in an enlarged crop; empty if there is none or it is known already."""
-        side = CONTEXT * max(box[2] - box[0], box[3] - box[1])
-        corner = (box[:2] + box[2:]) / 2 - side / 2
-        scale = max(side, 1.0) / CROP_SIDE
-        matrix = np.array([[scale, 0, corner[0] + 0.5 * scale - 0.5], [0, scale, corner[1] + 0.5 * scale - 0.5]])
-        crop = cv2.warpAffine(image, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        found = [face for face in self._detect(crop, scale, corner) if overlap(face.box, box) > 0.25]
+    def _look_again(self, image: np.ndarray, box: np.ndarray, known: Sequence[Face], turn_deg: float = 0.0) -> list[Face]:
+        """The face at ``box``, searched in an enlarged crop in which a roll of ``turn_deg`` is upright; empty if there is none
+        or it is known already."""
+        crop, to_image = turned_crop(image, box, CONTEXT, CROP_SIDE, turn_deg)
+        found = [face for face in self._detect(crop, to_image) if overlap(face.box, box) > 0.25]
         best = max(found, key=lambda face: overlap(face.box, box), default=None)
         if best is None or any(overlap(best.box, face.box) > 0.3 for face in known):
             return []
@@ -167,12 +253,17 @@ class FaceDetector:
             if scale > 1:
                 tile = cv2.resize(tile, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
                 scale = side / tile.shape[0]
-            yield from (face.box for face in self._detect(tile, scale, (left, top)))
+            to_image = np.array([[scale, 0, left], [0, scale, top]], np.float64)
+            yield from (face.box for face in self._detect(tile, to_image))
 
     def _with_fan(self, image: np.ndarray, face: Face) -> Face:
         if self._fan is None:
             return face
-        landmarks, confidence = self._fan(image, np.concatenate([face.mesh.min(0), face.mesh.max(0)]))
+        (quarters,) = quarter_turns([face.roll_deg]).tolist()
+        upright, to_image = (image, WHOLE) if quarters == 0 else turned_picture(image, quarters)
+        mesh = (face.mesh - to_image[:, 2]) @ to_image[:, :2]  # turns are orthogonal
+        landmarks, confidence = self._fan(upright, np.concatenate([mesh.min(0), mesh.max(0)]))
+        landmarks = landmarks @ to_image[:, :2].T + to_image[:, 2]
         return Face(face.mesh, landmarks, confidence, face.blendshapes)
 
 

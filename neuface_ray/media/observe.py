@@ -24,13 +24,13 @@ MOVING_LEVELS = 2
 
 @dataclass
 class Observation:
-    """What one view of a segment showed, frame by frame; crops of all its faces instead of the frames themselves.
+    """What one view of a segment showed, frame by frame; crops of its faces instead of the frames themselves.
 
     Args:
         source_frame: number of each frame in the source, -1 where there is none. source_times_s: their stamps as written.
         times_s: of the segment's instants, the same for all views, which begin at ``start_offset_s``.
         reasons: why a frame was not seen, else an empty text. image_sizes: width and height of each, 0 where it was not seen.
-        notes: what is unusual, and what was done to the pictures.
+        notes: what is unusual, and what was done to the pictures. counts: faces in each frame, also those beyond ``max_faces``.
     """
 
     source_frame: np.ndarray
@@ -46,6 +46,7 @@ class Observation:
     faces: list[list[Face]] = field(default_factory=list)
     crops: list[list[np.ndarray]] = field(default_factory=list)
     thumbnails: list[np.ndarray | None] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
     def add(self, image: np.ndarray | None, faces: list[Face], crops: list[np.ndarray]) -> None:
         """The next frame; ``image`` is None where it cannot be read."""
@@ -75,7 +76,7 @@ def observe(segment: Segment, options: MediaConfig, detector: FaceDetector, seco
         plan = schedule_of(segment, views)
         observations = [_expect(segment, plan, number, view) for number, view in enumerate(views)]
         for view, seen, footage in zip(segment.views, observations, views, strict=True):
-            _watch(seen, footage, options, detector, seconds)
+            _watch(seen, footage, options, detector, seconds, segment.is_image)
             _check_readable(seen, view.uri)
     return observations
 
@@ -83,26 +84,31 @@ def observe(segment: Segment, options: MediaConfig, detector: FaceDetector, seco
 class _Search:
     """Finds faces frame by frame, remembering where they were and when tiles were last searched."""
 
-    def __init__(self, options: MediaConfig, detector: FaceDetector):
-        self.options, self.detector = options, detector
-        self.recent: list[tuple[np.ndarray, int]] = []
-        self.searched = 0
+    def __init__(self, options: MediaConfig, detector: FaceDetector, is_image: bool):
+        self.options, self.detector, self.is_image = options, detector, is_image
+        self.recent: list[tuple[Face, int]] = []
+        self.searched = self.count = 0
+        self.turned = -SEARCH_PAUSE
 
     def next(self, image: np.ndarray, index: int) -> list[Face]:
         """Faces of the frame ``index`` of the segment."""
         every, levels = self.options.search_every, 0
         if every and index % every == 0:
             levels = ALL_LEVELS if index == 0 else MOVING_LEVELS
-        faces = self.detector.find(image, [box for box, _ in self.recent], levels)
-        if every and not faces and not levels and index - self.searched >= SEARCH_PAUSE:
+        found = self.detector.find_all(image, [face for face, _ in self.recent], levels, self.is_image, bool(levels))
+        if every and not found and not levels and index - self.searched >= SEARCH_PAUSE:
             levels = MOVING_LEVELS
-            faces = self.detector.find(image, (), levels)
+            found = self.detector.find_all(image, (), levels)
+        if not found and index - self.turned >= SEARCH_PAUSE:
+            self.turned = index
+            found = self.detector.find_all(image, (), levels, search_turned=True)
+        self.count = self.detector.count(image, found)
         if levels:
             self.searched = index
-        lost = [(b, at) for b, at in self.recent if all(overlap(b, f.box) < 0.1 for f in faces)]
-        self.recent = [(face.box, index) for face in faces]
-        self.recent += [(box, at) for box, at in lost if index - at < self.options.max_gap]
-        return faces
+        lost = [(seen, at) for seen, at in self.recent if all(overlap(seen.box, face.box) < 0.1 for face in found)]
+        self.recent = [(face, index) for face in found]
+        self.recent += [(seen, at) for seen, at in lost if index - at < self.options.max_gap]
+        return self.detector.largest(image, found)
 
 
 def schedule_of(segment: Segment, views: Sequence[Footage]) -> Schedule:
@@ -159,9 +165,10 @@ def _watch(
     options: MediaConfig,
     detector: FaceDetector,
     seconds: dict[str, float],
+    is_image: bool,
 ) -> None:
     """Fills ``seen`` with what the view shows."""
-    search, expected = _Search(options, detector), seen.source_frame.copy()
+    search, expected = _Search(options, detector, is_image), seen.source_frame.copy()
     for image in _timed(_in_place(expected, view, seen.notes), seconds):
         started = time.perf_counter()
         faces = [] if image is None else search.next(image, len(seen.faces))
@@ -169,6 +176,7 @@ def _watch(
         started = time.perf_counter()
         matrices = [crop_to_image(face.box, options.crop_scale) for face in faces]
         seen.add(image, faces, [cut(image, matrix, options.crop_size) for matrix in matrices])
+        seen.counts.append(0 if image is None else search.count)
         seconds["crop"] += time.perf_counter() - started
 
 

@@ -24,6 +24,7 @@ from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import blur, crop_to_image, to_crop
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.media.observe import Observation, observe
+from neuface_ray.media.orientation import quarter_turns
 from neuface_ray.media.track import Track, cuts, link, persons
 from neuface_ray.types import FaceClip, Segment
 
@@ -160,7 +161,18 @@ def _clip(
             clip.face_px[f, v] = face.side
             clip.blur[f, v] = blur(clip.crops[f, v])
             clip.blendshapes[f, v] = face.blendshapes
+        _enter_turns(clip, v, [view.faces[frame][track[frame]].roll_deg for frame in sorted(track)])
     return clip
+
+
+def _enter_turns(clip: FaceClip, view: int, rolls_deg: list[float]) -> None:
+    """Enters by how many quarters a face is turned in a view, given its roll in the valid frames, if it is in any."""
+    turns = quarter_turns(rolls_deg)
+    if turns.any():
+        if clip.quarter_turns is None:
+            clip.quarter_turns = np.zeros(clip.valid.shape, np.int8)
+        nearest = np.searchsorted(np.flatnonzero(clip.valid[:, view]), np.arange(clip.n_frames))
+        clip.quarter_turns[:, view] = turns[np.minimum(nearest, len(turns) - 1)]
 
 
 def _size(view: Observation, frames: np.ndarray) -> tuple[int, int]:

@@ -30,7 +30,9 @@ def measure(clip: FaceClip, sequence: MeshSequence, head: HeadModel) -> Quality:
     core = valid & clip.core[:, None]
     meshes = build_meshes(sequence, head)
     nme, visible = _per_frame(clip, sequence, head, meshes, valid)
-    yaw = yaw_pitch_roll_deg(torch.from_numpy(meshes.rotation.astype(np.float64)))[..., 0].numpy()
+    angles = yaw_pitch_roll_deg(torch.from_numpy(meshes.rotation.astype(np.float64))).numpy()
+    angles = np.where(valid[..., None], angles, np.nan).astype(np.float32)
+    angles[angles == -180] = 180  # rounded
     centred = meshes.posed - meshes.root[..., None, :]
     points, face = _stability_points(clip, head, centred), centred[:, :, _face(head)]
     coefficients = sequence.shape[core]
@@ -38,7 +40,9 @@ def measure(clip: FaceClip, sequence: MeshSequence, head: HeadModel) -> Quality:
     several = clip.n_views > 1
     return Quality(
         nme=nme.astype(np.float32),
-        yaw_deg=np.where(valid, yaw, np.nan).astype(np.float32),
+        yaw_deg=angles[..., 0],
+        pitch_deg=angles[..., 1],
+        roll_deg=angles[..., 2],
         visible_fraction=visible.astype(np.float32),
         clip_nme=float(metrics.nan_mean(nme[clip.core])),
         msi3d_landmarks=_stability(points, clip.frame_index, core),

@@ -14,6 +14,7 @@ from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.media.bundle import bundle_hash
 from neuface_ray.methods.annotator import Annotator
 from neuface_ray.methods.registry import build_annotator
+from neuface_ray.methods.upright import in_picture, upright
 from neuface_ray.metrics.clip_quality import measure
 from neuface_ray.metrics.quality_gate import apply_gate
 from neuface_ray.pipeline.config import AnnotateConfig
@@ -54,7 +55,7 @@ class AnnotationSession:
         """Annotates one clip and decides on it. The random numbers depend on the seed and the clip alone, never on others."""
         torch.manual_seed(self.config.seed + zlib.crc32(clip.clip_id.encode()))
         started = time.perf_counter()
-        sequence = self.annotator.annotate(clip)
+        sequence = in_picture(clip, self.annotator.annotate(upright(clip)), self.head)
         measured = time.perf_counter()
         quality = measure(clip, sequence, self.head)
         decision = apply_gate(quality, self.config.gate, sequence.reasons)

@@ -136,6 +136,31 @@ def test_yaw_pitch_roll():
         np.testing.assert_allclose(angles.numpy(), [yaw, pitch, roll], atol=1e-9)
 
 
+def test_yaw_pitch_roll_naive_twin():
+    """Angles read off the turned axes, one matrix at a time."""
+    for seed in range(200):
+        m = Rotation.random(random_state=seed).as_matrix()
+        nose = m @ [0, 0, 1]
+        yaw, pitch = np.arctan2(nose[0], nose[2]), np.arcsin(-nose[1])
+        level = [np.cos(yaw), 0, -np.sin(yaw)]  # to the subject's left if the head did not lean
+        upright = np.cross(nose, level)
+        up = m @ [0, 1, 0]
+        roll = np.arctan2(-up @ level, up @ upright)
+        got = R.yaw_pitch_roll_deg(torch.from_numpy(m))
+        np.testing.assert_allclose(got.numpy(), np.degrees([yaw, pitch, roll]), atol=1e-7)
+
+
+def test_a_head_on_its_side_and_on_its_top():
+    """Roll is counter-clockwise in the picture, x right and y up, and 180 has one sign."""
+    for roll in (90, -90, 180, -179, 45):
+        up = R.rotvec_to_matrix(torch.tensor([0, 0, np.radians(roll)])) @ torch.tensor([0.0, 1, 0], dtype=torch.float64)
+        np.testing.assert_allclose(up[:2].numpy(), [-np.sin(np.radians(roll)), np.cos(np.radians(roll))], atol=1e-9)
+        turned = R.rotvec_to_matrix(torch.tensor([0, 0, np.radians(roll)]))
+        assert R.yaw_pitch_roll_deg(turned)[2] == pytest.approx(roll)
+    over = torch.tensor([[-1.0, 0, 0], [-0.0, -1, 0], [0, 0, 1]], dtype=torch.float64)
+    assert R.yaw_pitch_roll_deg(over)[2] == 180
+
+
 def test_signs_of_head_angles():
     nose = torch.tensor([0.0, 0, 1], dtype=torch.float64)
     left = R.rotvec_to_matrix(torch.tensor([0, 0.5, 0], dtype=torch.float64))

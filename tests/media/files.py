@@ -36,6 +36,38 @@ def talking(n_frames: int, size: int = 256) -> list[np.ndarray]:
     return [portrait(size, (12 * np.sin(k / 4), 6 * np.cos(k / 5)), turn_deg=6 * np.sin(k / 6)) for k in range(n_frames)]
 
 
+@cache
+def stranger(number: int = 4) -> np.ndarray:
+    """(256, 256, 3) close-up of a drawn person, another one for each number."""
+    from neuface_ray.heads import load_head
+    from neuface_ray.synthesis.faces import FaceOptions, make_face
+    from neuface_ray.synthesis.motion import MotionRange
+    from neuface_ray.synthesis.renderer import Renderer
+
+    calm = MotionRange(yaw_deg=5, pitch_deg=5, roll_deg=3, wide=0, random_expressions=0, turning=0)
+    options = FaceOptions(size=256, occluded=0.0, crop_scale=1.8, motion=calm)
+    return make_face(Renderer(load_head()), options, 7, number).image
+
+
+def turned(image: np.ndarray, turn_deg: float) -> tuple[np.ndarray, np.ndarray]:
+    """The whole picture turned counter-clockwise on a larger one, and the (2, 3) map of its pixel centres at whole numbers."""
+    height, width = image.shape[:2]
+    side = int(np.ceil(np.hypot(height, width)))
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn_deg, 1)
+    matrix[:, 2] += np.array([side - width, side - height]) / 2
+    return cv2.warpAffine(image, matrix, (side, side), borderValue=(90, 90, 90)), matrix
+
+
+def swaying(image: np.ndarray, n_frames: int, phase: float = 0.0) -> list[np.ndarray]:
+    """A picture of somebody, moved as by ``talking``."""
+    frames = []
+    for k in range(n_frames):
+        matrix = cv2.getRotationMatrix2D((128, 128), 5 * np.sin(k / 6 + phase), 1)
+        matrix[:, 2] += 8 * np.sin(k / 4 + phase), 5 * np.cos(k / 5 + phase)
+        frames.append(cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT))
+    return frames
+
+
 def numbered(n_frames: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
     """Frames that tell their number by eight black or white blocks; see ``number_of``."""
     frames = []

@@ -64,7 +64,7 @@ def test_far_faces_are_found_on_tiles_and_then_followed(detector: FaceDetector) 
     eyes = np.linalg.norm(expected[33] - expected[263])
     assert np.linalg.norm(face.mesh - expected, axis=1).mean() < 0.05 * eyes
     moved, _ = far_away(256, at=(912, 310))
-    (followed,) = detector.find(moved, expected=[face.box])
+    (followed,) = detector.find(moved, expected=[face])
     assert np.linalg.norm(followed.mesh - expected - [12, 10], axis=1).mean() < 0.05 * eyes
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuface_ray.geometry.rotations import matrix_to_rotvec, rotvec_to_matrix
 from neuface_ray.heads.sequence_meshes import build_meshes
 from neuface_ray.metrics import annotation as metrics
 from neuface_ray.metrics.clip_quality import measure
@@ -20,6 +21,20 @@ def test_perfect_annotation(make, head, calibrated, as_vertices):
     assert got.valid_fraction == 1
     assert got.cvd == pytest.approx(0, abs=0.05)
     assert got.shape_norm == pytest.approx(np.sqrt((sequence.shape[0, 0] ** 2).mean()), rel=1e-5)
+
+
+def test_angles_of_turned_heads(make, head):
+    clip, sequence = make(frames=4, views=1)
+    for frame, angles in enumerate(([10, 0, 0], [0, -20, 0], [0, 0, 90], [5, 10, 180])):
+        yaw, pitch, roll = np.radians(angles)
+        y, x, z = (rotvec_to_matrix(torch.tensor(v)) for v in ([0.0, yaw, 0.0], [pitch, 0.0, 0.0], [0.0, 0.0, roll]))
+        sequence.pose[frame, 0, :3] = matrix_to_rotvec(y @ x @ z).numpy()
+    clip.valid[3] = False
+    got = measure(clip, sequence, head)
+    np.testing.assert_allclose(got.yaw_deg[:3, 0], [10, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(got.pitch_deg[:3, 0], [0, -20, 0], atol=1e-3)
+    np.testing.assert_allclose(got.roll_deg[:3, 0], [0, 0, 90], atol=1e-3)
+    assert np.isnan([got.yaw_deg[3], got.pitch_deg[3], got.roll_deg[3]]).all()
 
 
 def test_a_shift_by_a_hundredth_of_the_eye_distance(make, head):
