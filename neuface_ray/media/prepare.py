@@ -23,9 +23,10 @@ from neuface_ray.errors import DataError
 from neuface_ray.media.config import MediaConfig
 from neuface_ray.media.crop import blur, crop_to_image, to_crop
 from neuface_ray.media.detect import FaceDetector
+from neuface_ray.media.identity import Likeness, changes, goes_on
 from neuface_ray.media.observe import Observation, observe
 from neuface_ray.media.orientation import quarter_turns
-from neuface_ray.media.track import Track, cuts, link, persons
+from neuface_ray.media.track import Track, by_presence, cuts, link, link_all, persons
 from neuface_ray.types import FaceClip, Segment
 
 
@@ -50,8 +51,7 @@ def prepare(segment: Segment, options: MediaConfig, detector: FaceDetector | Non
     started = time.perf_counter()
     alone = len(views) == 1 and not segment.is_image
     shot_starts = sorted({*cuts(views[0].thumbnails), *size_changes(views[0].image_sizes)}) if alone else []
-    tracks = [link(view.faces, shot_starts, options) for view in views]
-    people = persons([view.faces for view in views], tracks, options.max_faces)
+    people, found = _people(views, shot_starts, options, segment.is_image)
     n_frames = segment.context_stop - segment.context_start
     core = np.arange(segment.context_start, segment.context_stop)
     core = (core >= segment.start) & (core < segment.stop)
@@ -66,6 +66,7 @@ def prepare(segment: Segment, options: MediaConfig, detector: FaceDetector | Non
         nobody: list[Track] = [{} for _ in views]
         clips.append(_clip(segment, len(people), nobody, rest[core[rest]], views, core, options, scheme))
     for clip in clips:
+        clip.faces_found, clip.faces_left_out = found, max(0, found - len(people))
         clip.seconds = {name: value / len(clips) for name, value in seconds.items()}
     return clips
 
@@ -74,6 +75,60 @@ def size_changes(sizes: Sequence[tuple[int, int]]) -> list[int]:
     """Frames from which on the picture has another size (0, 0: not seen); positions before and after are not comparable."""
     seen = [number for number, size in enumerate(sizes) if any(size)]
     return [after for before, after in itertools.pairwise(seen) if sizes[before] != sizes[after]]
+
+
+def _people(
+    views: list[Observation], shot_starts: list[int], options: MediaConfig, is_image: bool
+) -> tuple[list[list[Track]], int]:
+    """The tracks of each person in all views, at most ``max_faces`` people, and how many were found in all."""
+    least = 1 if is_image else options.min_track
+    # A frame's surplus is not tracked; one that lasts as long as a track has to is no false alarm.
+    crowds = [sorted(view.counts)[-least:][0] for view in views]
+    crowd = max((count for count in crowds if count > options.max_faces), default=0)
+    if len(views) > 1:
+        tracks = [link(view.faces, shot_starts, options) for view in views]
+        people = persons([view.faces for view in views], tracks, options.max_faces)
+    else:
+        found = _rejoined(views[0], link_all(views[0].faces, shot_starts, options), shot_starts, options)
+        people = [[track] for track in found if is_image] or [[part] for part in _one_person_each(views[0], found, options)]
+    return people[: options.max_faces], max(crowd, len(people))
+
+
+def _one_person_each(view: Observation, tracks: list[Track], options: MediaConfig) -> list[Track]:
+    """The tracks, split where one person's face becomes another's; faces of the transition belong to no track."""
+    parts: list[Track] = []
+    for track in tracks:
+        frames = np.array(sorted(track))
+        edges = changes(_likeness(view, [(frame, track[frame]) for frame in frames], options), frames, view.fps)
+        starts, stops = [0, *(edge.first for edge in edges)], [*(edge.last + 1 for edge in edges), len(frames)]
+        pieces = [frames[start:stop].tolist() for start, stop in zip(starts, stops, strict=True)]
+        parts += [{frame: track[frame] for frame in piece} for piece in pieces if not edges or len(piece) >= options.min_track]
+    return by_presence(view.faces, parts)
+
+
+def _rejoined(view: Observation, tracks: list[Track], shot_starts: list[int], options: MediaConfig) -> list[Track]:
+    """The tracks, joined over cuts that the face has no part in: a lamp goes on, or the picture beside or behind it changes."""
+    tracks = [dict(track) for track in tracks]
+    for start in shot_starts:
+        for track in [track for track in tracks if max(track) < start <= max(track) + options.max_gap]:
+            last = max(track)
+            for other in sorted((other for other in tracks if start <= min(other) <= last + options.max_gap), key=min):
+                ends = [(last, track[last]), (min(other), other[min(other)])]
+                distance = float(_likeness(view, ends, options).distances()[0, 1])
+                before, after = (view.faces[frame][index] for frame, index in ends)
+                same_size = view.image_sizes[last] == view.image_sizes[min(other)]
+                if same_size and goes_on(before, after, min(other) - last, distance):
+                    track |= other
+                    tracks.remove(other)
+                    break
+    return by_presence(view.faces, tracks)
+
+
+def _likeness(view: Observation, places: list[tuple[int, int]], options: MediaConfig) -> Likeness:
+    """Of the faces at places (frame, index) in a view."""
+    faces = [view.faces[frame][index] for frame, index in places]
+    points = [to_crop(face.mesh, crop_to_image(face.box, options.crop_scale)) for face in faces]
+    return Likeness.of([view.crops[frame][index] for frame, index in places], points)
 
 
 def frame_ranges(

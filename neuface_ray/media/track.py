@@ -66,6 +66,11 @@ def link(faces: Sequence[Sequence[Face]], shot_starts: Sequence[int], config: Me
     A face continues the track whose last position lies nearest, within reach of its size; after ``max_gap`` frames out of
     sight, or across a cut, a new track begins. Tracks below ``min_track`` frames are dropped unless nothing longer could be.
     """
+    return link_all(faces, shot_starts, config)[: config.max_faces]
+
+
+def link_all(faces: Sequence[Sequence[Face]], shot_starts: Sequence[int], config: MediaConfig) -> list[Track]:
+    """As `link`, but for tracks beyond ``max_faces`` too."""
     tracks: list[Track] = []
     active: list[Track] = []
     for frame, present in enumerate(faces):
@@ -81,7 +86,12 @@ def link(faces: Sequence[Sequence[Face]], shot_starts: Sequence[int], config: Me
                 tracks.append(track)
                 active.append(track)
     least = min(config.min_track, len(faces))
-    return sorted((t for t in tracks if len(t) >= least), key=lambda t: -_presence(faces, t))[: config.max_faces]
+    return by_presence(faces, [track for track in tracks if len(track) >= least])
+
+
+def by_presence(faces: Sequence[Sequence[Face]], tracks: Sequence[Track]) -> list[Track]:
+    """The tracks, the most seen and largest first."""
+    return sorted(tracks, key=lambda track: -_presence(faces, track))
 
 
 def persons(views: Sequence[Sequence[Sequence[Face]]], tracks: Sequence[list[Track]], max_faces: int) -> list[list[Track]]:

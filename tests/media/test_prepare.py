@@ -12,7 +12,7 @@ from neuface_ray.media.crop import blur
 from neuface_ray.media.detect import FaceDetector
 from neuface_ray.media.prepare import frame_ranges
 from neuface_ray.types import FaceClip, View
-from tests.media.files import numbered, portrait, still_segment, talking, video_segment, write_video
+from tests.media.files import numbered, portrait, still_segment, stranger, swaying, talking, video_segment, write_video
 
 CONFIG = MediaConfig()
 WALL = cv2.GaussianBlur(portrait(256), (0, 0), 25)  # no face to be seen
@@ -160,6 +160,33 @@ def test_two_people_and_a_cut(tmp_path: Path, detector: FaceDetector) -> None:
     assert all(clip.valid.all() for clip in clips)
     assert clips[0].crop_to_image[0, 0, 0, 2] > 200 > clips[1].crop_to_image[0, 0, 0, 2]
     assert len(prepare(video_segment(path, 0, 21), replace(CONFIG, max_faces=1), detector)) == 2  # and the rest without a face
+
+
+def crowd(count: int) -> np.ndarray:
+    """Rows of four people side by side."""
+    faces = [portrait(160, zoom=1 - 0.03 * k) for k in range(count)]
+    return np.vstack([np.hstack(faces[row : row + 4]) for row in range(0, count, 4)])
+
+
+def test_faces_beyond_the_most_are_counted(tmp_path: Path, detector: FaceDetector) -> None:
+    Image.fromarray(crowd(8)).save(tmp_path / "eight.png")
+    clips = prepare(still_segment(tmp_path / "eight.png"), CONFIG, detector)
+    assert [(clip.faces_found, clip.faces_left_out) for clip in clips] == [(8, 4)] * 4
+    with FaceDetector(MediaConfig(max_faces=9)) as wide:
+        clips = prepare(still_segment(tmp_path / "eight.png"), MediaConfig(max_faces=9), wide)
+    assert [(clip.faces_found, clip.faces_left_out) for clip in clips] == [(8, 0)] * 8
+    path = write_video(tmp_path / "eight.mp4", [crowd(8)] * 5)
+    clips = prepare(video_segment(path, 0, 5), CONFIG, detector)
+    assert {(clip.faces_found, clip.faces_left_out) for clip in clips} == {(8, 4)}
+    Image.fromarray(WALL).save(tmp_path / "wall.png")
+    (nobody,) = prepare(still_segment(tmp_path / "wall.png"), CONFIG, detector)
+    assert (nobody.faces_found, nobody.faces_left_out) == (0, 0)
+
+
+def test_people_one_after_another_are_counted(tmp_path: Path, detector: FaceDetector) -> None:
+    path = write_video(tmp_path / "a.mp4", [image for who in (portrait(256), stranger()) for image in swaying(who, 12)])
+    clips = prepare(video_segment(path, 0, 24), replace(CONFIG, max_faces=1), detector)
+    assert {(clip.faces_found, clip.faces_left_out) for clip in clips} == {(2, 1)}
 
 
 def test_synchronised_views(tmp_path: Path, detector: FaceDetector) -> None:
