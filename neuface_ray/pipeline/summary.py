@@ -37,7 +37,8 @@ class AnnotationSummary:
     Args:
         run_id: of this run. output: where the dataset lies. planned: segments of the input. todo: those not done before.
         done: segments with a result. missing: sources of planned segments that the dataset lacks at the end.
-        left_out: files of the input that are not taken, each with the reason.
+        left_out: files of the input that are not taken, each with the reason. faces_left_out: people without a clip, beyond
+            the largest of their segments.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class AnnotationSummary:
     accepted: int = 0
     frames: int = 0
     face_frames: int = 0
+    faces_left_out: int = 0
     rejected_for: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     nme: list[float] = field(default_factory=list)
@@ -70,6 +72,7 @@ class AnnotationSummary:
         self.done += 1
         if result.outcome == QUARANTINED:
             self.quarantined[result.segment_id] = result
+        self.faces_left_out += result.faces_left_out
         for clip in result.clips:
             self.clips += 1
             self.accepted += clip.accepted
@@ -143,6 +146,10 @@ class AnnotationSummary:
             ("stages", ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items()) or "none"),
             ("quarantined", str(len(self.quarantined) + len(self.quarantined_before))),
         ]
+        if self.faces_left_out:
+            lines.append(
+                ("left out", f"{self.faces_left_out} faces beyond the largest of their segments; media.max_faces=N keeps N")
+            )
         text = [f"{name:<12} {value}" for name, value in lines]
         for result in list(self.quarantined.values())[:LISTED_FAILURES]:
             failure = result.failure
@@ -178,6 +185,7 @@ class AnnotationSummary:
             "accepted": self.accepted,
             "frames": self.frames,
             "face_frames": self.face_frames,
+            "faces_left_out": self.faces_left_out,
             "quarantined_before": self.quarantined_before,
             "unaccounted": self.missing,
             "left_out": [{"source": source, "reason": reason} for source, reason in self.left_out.items()],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -79,6 +79,7 @@ class SegmentResult:
     Args:
         outcome: ``committed``, ``quarantined``, ``already_done`` (by another worker or run) or ``fatal`` (the run must stop).
         source: URI of the first view, without credentials. failure: for quarantined and fatal ones.
+        faces_left_out: faces beyond the largest, which have no clip.
     """
 
     segment_id: str
@@ -86,6 +87,7 @@ class SegmentResult:
     source: str
     clips: tuple[ClipResult, ...] = ()
     failure: Failure | None = None
+    faces_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def annotate_and_commit(
             return _result(segment, ALREADY_DONE)
         annotated = [session().annotate(clip) for clip in prepared.clips]
         commit(context.output, segment, annotated)
-        return _result(segment, COMMITTED, clips=tuple(_clip_result(each) for each in annotated))
+        left_out = prepared.clips[0].faces_left_out if prepared.clips else 0
+        committed = _result(segment, COMMITTED, clips=tuple(_clip_result(each) for each in annotated))
+        return replace(committed, faces_left_out=left_out)
 
     try:
         return attempt(context, segment, ANNOTATE, work)

@@ -32,6 +32,14 @@ def segments(*names: str) -> dict[str, Segment]:
     return {name: Segment(name, name, (View("front", f"{name}.mp4"),), 0, 1, 0, 1) for name in names}
 
 
+def test_faces_without_a_clip_are_told_with_the_key_that_keeps_them():
+    assert "left out" not in summary_of(COMMITTED, REJECTED).table()
+    summary = summary_of(replace(COMMITTED, faces_left_out=4), replace(REJECTED, faces_left_out=1))
+    (line,) = [line for line in summary.table().splitlines() if "media.max_faces" in line]
+    assert line.startswith("left out     5 faces")
+    assert json.loads(summary.as_json())["faces_left_out"] == 5
+
+
 def test_numbers_add_up():
     summary = summary_of(COMMITTED, REJECTED, QUARANTINED)
     assert (summary.done, summary.clips, summary.accepted) == (3, 3, 2)
