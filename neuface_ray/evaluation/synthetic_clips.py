@@ -159,7 +159,9 @@ def store_name(
     """Name a folder of clips by a hash of all that they depend on, the drawing's source files too; and list what that is."""
     package = Path(neuface_ray.__file__).parent
     drawing = [*(package / "synthesis").glob("*.py"), *(package / "geometry").glob("*.py")]
-    sources = sorted([*drawing, package / "media" / "detect.py", package / "media" / "crop.py", Path(__file__)])
+    sources = sorted(
+        [*drawing, *(package / "media" / name for name in ("detect.py", "orientation.py", "crop.py")), Path(__file__)]
+    )
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     keys = ("detector", "fan_weights", "max_faces", "min_face_px", "crop_size", "crop_scale")
     detection = {key: getattr(media, key) for key in keys} | {"landmarks": landmarks}
@@ -190,6 +192,7 @@ def load(path: Path, options: SequenceOptions, seed: int, index: int) -> GroundT
 
     clip, truth = record("clip."), record("truth.")
     clip["source_hash"], truth["reasons"] = tuple(clip["source_hash"].tolist()), ()
+    clip["notes"] = tuple(clip["notes"].tolist())
     clip["segment"] = sequence_segment(options, seed, index)
     return GroundTruthClip(FaceClip(**clip), MeshSequence(**truth), arrays["points"], arrays["visible"])
 

@@ -69,7 +69,7 @@ class MediaConfig:
     fan_weights: str | None = None
     """File of 2DFAN-4 weights for detector=fan."""
     max_faces: int = 4
-    """Most people in a segment, the largest first; each gives one clip."""
+    """Most people in a segment, the largest first; each gives one clip. How many were left out stands in the summary."""
     min_face_px: float = 24.0
     """Smallest face that is kept: side of its landmark box in source pixels."""
     search_every: int = 24
