@@ -128,7 +128,7 @@ class FaceClip:
         quarter_turns: int8 [F, V], by how many quarter turns counter-clockwise (0 to 3) the face is turned from upright; None
             for none. Crops and landmarks lie as the picture does.
         faces_found: faces of the segment, over time and in its fullest frame; faces_left_out: those beyond ``media.max_faces``,
-            which have no clip.
+            which have no clip. None where nobody looked for faces.
         source_hash: sha256 of each view's source bytes.
         invalid_reason: object [F, V], why ``valid`` is False: ``unreadable``, ``truncated`` (the file ends before),
             ``no_partner`` (the view has no picture at that instant) or ``no_face``; an empty text where it is True.
@@ -161,8 +161,8 @@ class FaceClip:
     start_offset_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     quarter_turns: np.ndarray | None = None
-    faces_found: int = 0
-    faces_left_out: int = 0
+    faces_found: int | None = None
+    faces_left_out: int | None = None
 
     @property
     def n_frames(self) -> int:

@@ -34,10 +34,12 @@ Guarantees
 5. **Exact for plain globs** over the public folders whenever no publish is under way or was interrupted: every published
    row once, and after ``finalise`` every row. During a publish that merges files a glob may see old and new ones together; the
    next publish (a resumed run ends with one, ``verify --repair`` too) cleans up after an interrupted one.
-6. **Refused, not mixed.** Rows made with other settings, another method, head model, model file, seed or schema version, or by
-   a version of the program that gives other results (``rows_version``), do not enter. The versions of the program and of
-   libraries are recorded and not compared. Settings that did not exist when the descriptor was written count as what they
-   stand for then, and renamed ones under their present names (``descriptor.py``).
+6. **Refused, not mixed.** Rows made with other settings, another method, head model, model file, seed, or by a version of the
+   program that gives other results (``rows_version``), do not enter. The versions of the program and of libraries are recorded
+   and not compared. Settings that did not exist when the descriptor was written count as what they stand for then, and renamed
+   ones under their present names (``descriptor.py``). A dataset of an earlier schema version is continued in it: rows that join
+   have its columns (``Output.provenance.schema_version``), so all files of a table have the same ones; a version that is not
+   known is refused.
 
 How
 ---

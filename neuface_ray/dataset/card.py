@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from neuface_ray.dataset.schema import SCHEMA_VERSION
-
 CARD = "README.md"
 
 
@@ -41,7 +39,7 @@ of which {sums["clips_accepted"]:,} clips passed the quality gate. Segments: {ou
 | head model | `{descriptor["head_model"]}` |
 | configuration | `{descriptor["config_hash"]}` (in full in `dataset.json`) |
 | code | neuface_ray {descriptor["code_version"]} |
-| schema | version {SCHEMA_VERSION} |
+| schema | version {descriptor["schema_version"]} |
 
 ## Reading
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from neuface_ray.dataset.attempts import begin_attempt, count_attempts, end_attempts
-from neuface_ray.dataset.descriptor import claim
+from neuface_ray.dataset.descriptor import claim, of_dataset
 from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
-from neuface_ray.dataset.schema import COMMITTED, QUARANTINED
+from neuface_ray.dataset.schema import COMMITTED, QUARANTINED, version_of
 from neuface_ray.dataset.snapshot import part_outcomes, read_snapshot, snapshot_numbers
 from neuface_ray.dataset.staged import (
     Outcome,
@@ -38,7 +38,7 @@ class Output:
         else:
             output.begin_attempt(segment.segment_id)
             clips = prepare(segment) ...
-            output.commit(segment, [clip_rows(clip, sequence, quality, decision, provenance) for ...])
+            output.commit(segment, [clip_rows(clip, sequence, quality, decision, output.provenance) for ...])
     """
 
     store: Store
@@ -69,7 +69,7 @@ class Output:
             store.open_for_writing()
             differences = claim(store, provenance, former or {})
             if not differences:
-                return cls(store, provenance)
+                return cls(store, of_dataset(store, provenance))
             if on_change == "refuse":
                 raise UsageError(
                     f"{store.root} holds rows that were made differently:\n  " + "\n  ".join(differences) + "\nUse another "
@@ -151,7 +151,7 @@ class Output:
         Raises OutputError if they cannot be written (the run must stop), DataError if clip ids are repeated.
         """
         check_segment_id(segment.segment_id)
-        rows = _concatenated(segment, clips)
+        rows = _concatenated(segment, clips, self.provenance.schema_version)
         if self.is_done(segment.segment_id):
             created = False
         else:
@@ -194,11 +194,13 @@ class Output:
         return self.store.create(staged_name(segment_id, outcome), encode(segment_id, outcome, tables))
 
 
-def _concatenated(segment: Segment, clips: Iterable[Rows]) -> Rows:
+def _concatenated(segment: Segment, clips: Iterable[Rows], version: int) -> Rows:
     """One table of each kind from those of the clips, in the order of the clip ids."""
     ordered = sorted(clips, key=lambda rows: rows["clips"]["clip_id"][0].as_py())
     ids = [rows["clips"]["clip_id"][0].as_py() for rows in ordered]
     if len(set(ids)) != len(ids):
         raise DataError(f"segment {segment.segment_id}: clip ids are repeated: {ids}", code="inconsistent_clip")
+    if any(version_of(rows["clips"].schema) != version for rows in ordered):
+        raise UsageError(f"segment {segment.segment_id}: the dataset has schema version {version}; use Output.provenance")
     names = dict.fromkeys(name for rows in ordered for name in rows)
     return {name: pa.concat_tables([rows[name] for rows in ordered if name in rows]) for name in names}

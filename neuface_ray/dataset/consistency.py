@@ -8,7 +8,7 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from neuface_ray.dataset.schema import KEYS, QUARANTINED, TABLES, layout_of, schema
+from neuface_ray.dataset.schema import KEYS, QUARANTINED, TABLES, layout_of, schema, version_of
 
 Tables = dict[str, pa.Table]
 
@@ -35,11 +35,16 @@ def check_tables(tables: Tables, head_model: str | None) -> Iterator[tuple[str, 
 def _schemas(tables: Tables) -> Iterator[tuple[str, str]]:
     if "segments" not in tables:
         yield "schema", "the segments table is missing"
+    try:
+        version = max(version_of(table.schema) for table in tables.values())
+    except KeyError:
+        yield "schema", "a table does not tell its schema version"
+        return
     for name, table in tables.items():
         try:
             frames = tables["frames"].schema if "frames" in tables else None
             layout = layout_of(frames, tables["vertices"].schema if "vertices" in tables else None)
-            expected = schema(name, layout)
+            expected = schema(name, layout, version)
         except KeyError as error:
             yield "schema", f"{name}: column {error} is missing"
             continue

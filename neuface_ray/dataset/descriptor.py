@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.rows import ROWS_VERSION, Provenance
-from neuface_ray.dataset.schema import SCHEMA_VERSION
+from neuface_ray.dataset.schema import SCHEMA_VERSIONS
 from neuface_ray.dataset.storage import Store
 from neuface_ray.errors import UsageError
 from neuface_ray.former import complete, differing
@@ -25,7 +26,7 @@ def make_descriptor(provenance: Provenance) -> dict[str, Any]:
     ``code_version``, ``config_hash`` and ``created`` are recorded and never compared.
     """
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": provenance.schema_version,
         "annotator": provenance.annotator,
         "head_model": provenance.head_model,
         "rows_version": {"shared": ROWS_VERSION, "method": provenance.method_version},
@@ -56,8 +57,15 @@ def claim(store: Store, provenance: Provenance, former: Mapping[str, Any]) -> li
     return differences(read_descriptor(store), wanted, former)
 
 
+def of_dataset(store: Store, provenance: Provenance) -> Provenance:
+    """``provenance`` with the schema version of the dataset, which new rows have too."""
+    return replace(provenance, schema_version=read_descriptor(store)["schema_version"])
+
+
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], former: Mapping[str, Any] | None = None) -> list[str]:
     """Why rows of the descriptor ``wanted`` may not join those of ``stored``, a line for each reason; empty if they may.
+
+    An earlier version of the schema is no reason: new rows are written with its columns (``of_dataset``).
 
     Args:
         former: for keys of ``config`` that ``stored`` may lack because they did not exist: the value that stands for the
@@ -65,6 +73,8 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], former: Ma
     """
     recorded = stored.get("annotator")
     stored, wanted = _comparable(stored, former or {}), _comparable(wanted, {})
+    if stored["schema_version"] in SCHEMA_VERSIONS:
+        wanted["schema_version"] = stored["schema_version"]
     there, now = stored["annotator"], wanted["annotator"]
     lines = []
     if there != now:

@@ -153,7 +153,7 @@ class MeshDataset:
             places = [self.store.arrow(piece.source.files[name].path) for piece in complete]
             children.append(pads.dataset([path for path, _ in places], filesystem=places[0][1], format="parquet"))
         rest = [table for piece in self._pieces() if piece not in complete for table in self._read(piece, name, None, None)]
-        children += [pads.dataset(table) for table in rest] or ([] if complete else [pads.dataset(empty(name))])
+        children += [pads.dataset(table) for table in rest] or ([] if complete else [pads.dataset(self._empty(name))])
         return children[0] if len(children) == 1 else pads.dataset(children)
 
     def scan(
@@ -187,10 +187,13 @@ class MeshDataset:
                     elif name in piece.source.files:
                         path, filesystem = self.store.arrow(piece.source.files[name].path)
                         return pq.read_schema(path, filesystem=filesystem)
-                return empty(name).schema
+                return self._empty(name).schema
             except FileNotFoundError:
                 self._follow(set())
         raise OutputError(f"{self.path}: files were replaced faster than they could be read")
+
+    def _empty(self, name: str) -> pa.Table:
+        return empty(name, self.descriptor["schema_version"])
 
     def files(self, name: str) -> list[str]:
         """Paths of the table's published files, relative to the dataset."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from neuface_ray.dataset.privacy import clean_config
-from neuface_ray.dataset.schema import Layout, schema
+from neuface_ray.dataset.schema import SCHEMA_VERSION, Layout, schema
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.types import Camera, FaceClip, GateDecision, MeshSequence, Quality, Segment, View
 from neuface_ray.uri import redact_text, redact_uri, valid_text
@@ -39,6 +39,7 @@ class Provenance:
         model_hashes: sha256 of every model file used, by name.
         seed: of the random numbers.
         method_version: of the method's results, as ``ROWS_VERSION`` is of the shared code's.
+        schema_version: of the rows' columns; ``Output.provenance`` has the dataset's.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class Provenance:
     model_hashes: dict[str, str] = field(default_factory=dict)
     seed: int = 0
     method_version: int = 1
+    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", self.run_id):
@@ -79,7 +81,7 @@ def clip_rows(
     n_vertices = 0 if sequence.vertices is None else sequence.vertices.shape[2]
     layout = Layout(sequence.shape.shape[-1], sequence.expression.shape[-1], clip.landmarks.shape[2], n_vertices, vertex_dtype)
     rows = {
-        "frames": _frame_rows(clip, sequence, quality, decision, layout, core),
+        "frames": _frame_rows(clip, sequence, quality, decision, provenance, layout, core),
         "clips": _clip_row(clip, sequence, quality, decision, provenance, layout, core),
     }
     if sequence.vertices is not None:
@@ -121,13 +123,22 @@ def _identity(clip: FaceClip, n: int) -> dict[str, Any]:
 
 
 def _frame_rows(
-    clip: FaceClip, sequence: MeshSequence, quality: Quality, decision: GateDecision, layout: Layout, core: np.ndarray
+    clip: FaceClip,
+    sequence: MeshSequence,
+    quality: Quality,
+    decision: GateDecision,
+    provenance: Provenance,
+    layout: Layout,
+    core: np.ndarray,
 ) -> pa.Table:
     n, views = len(core), clip.segment.views
 
     def grid(values: np.ndarray) -> np.ndarray:
         """[F, V, ...] to [V * core frames, ...]."""
         return np.swapaxes(np.asarray(values)[core], 0, 1).reshape(n * clip.n_views, *np.shape(values)[2:])
+
+    def grid_if_known(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else grid(values)
 
     def each_frame(values: np.ndarray) -> np.ndarray:
         return np.tile(np.asarray(values)[core], clip.n_views)
@@ -140,19 +151,23 @@ def _frame_rows(
         "frame_index": each_frame(clip.frame_index),
         "source_frame": grid(clip.source_frame),
         "timestamp_s": each_frame(clip.timestamps_s),
+        "source_timestamp_s": grid_if_known(clip.source_timestamps_s),
         "valid": grid(clip.valid & sequence.valid),
+        "invalid_reason": grid(_invalid_reasons(clip, sequence)),
         "accepted": np.full(n * clip.n_views, decision.accepted),
         "head_model": [sequence.head_model] * (n * clip.n_views),
         "shape": grid(sequence.shape),
         "expression": grid(sequence.expression),
         "pose": grid(sequence.pose),
         "camera": grid(sequence.camera),
-        "translation": None if sequence.translation is None else grid(sequence.translation),
+        "translation": grid_if_known(sequence.translation),
         "crop_to_image": grid(clip.crop_to_image),
         "landmarks": grid(clip.landmarks),
         "landmark_confidence": grid(clip.landmark_confidence),
         "nme": grid(quality.nme),
         "yaw_deg": grid(quality.yaw_deg),
+        "pitch_deg": grid_if_known(quality.pitch_deg),
+        "roll_deg": grid_if_known(quality.roll_deg),
         "visible_fraction": grid(quality.visible_fraction),
         "face_px": grid(clip.face_px),
         "blur": grid(clip.blur),
@@ -162,7 +177,16 @@ def _frame_rows(
         "image_height": each_view(clip.image_size[:, 1]),
         "source_uri": each_view([redact_uri(view.uri) for view in views]),
     }
-    return _table("frames", columns, layout, n * clip.n_views)
+    return _table("frames", columns, layout, n * clip.n_views, provenance.schema_version)
+
+
+def _invalid_reasons(clip: FaceClip, sequence: MeshSequence) -> np.ndarray:
+    """object [F, V]: why a row's ``valid`` is False; None where it is True, or nobody said why."""
+    reasons = np.full(clip.valid.shape, None, object)
+    if clip.invalid_reason is not None:
+        reasons[~clip.valid] = clip.invalid_reason[~clip.valid]
+    reasons[clip.valid & ~sequence.valid] = "not_annotated"
+    return reasons
 
 
 def _clip_row(
@@ -182,11 +206,14 @@ def _clip_row(
         "track": clip.track,
         "status": "accepted" if decision.accepted else "rejected",
         "reasons": list(decision.reasons),
-        "notes": list(sequence.reasons),
+        "notes": [*clip.notes, *sequence.reasons],
+        "faces_found": clip.faces_found,
+        "faces_left_out": clip.faces_left_out,
         "n_frames": len(core),
         "n_views": clip.n_views,
         "first_frame": int(clip.frame_index[core].min()),
         "fps": clip.fps,
+        "start_offset_s": clip.start_offset_s,
         "views": [view.name for view in views],
         "nme": quality.clip_nme,
         "msi3d_landmarks": quality.msi3d_landmarks,
@@ -212,7 +239,7 @@ def _clip_row(
         "licence": clip.segment.licence,
     }
     columns = {name: [value] for name, value in row.items()} | {"shape": shape[None]}
-    return _table("clips", columns, layout, 1)
+    return _table("clips", columns, layout, 1, provenance.schema_version)
 
 
 def _vertex_rows(clip: FaceClip, sequence: MeshSequence, layout: Layout, core: np.ndarray) -> pa.Table:
@@ -273,6 +300,7 @@ def segment_to_json(segment: Segment) -> str:
         {
             "name": view.name,
             "uri": redact_uri(view.uri),
+            "offset_s": view.offset_s,
             "camera": None
             if view.camera is None
             else {
@@ -295,14 +323,15 @@ def segment_from_json(text: str) -> Segment:
             None
             if view["camera"] is None
             else Camera(*(np.array(view["camera"][k]) for k in ("intrinsics", "world_to_camera"))),
+            view.get("offset_s", 0.0),  # which rows of earlier versions do not have
         )
         for view in values.pop("views")
     )
     return Segment(views=views, **values)
 
 
-def _table(name: str, columns: dict[str, Any], layout: Layout, n: int) -> pa.Table:
-    target = schema(name, layout)
+def _table(name: str, columns: dict[str, Any], layout: Layout, n: int, version: int = SCHEMA_VERSION) -> pa.Table:
+    target = schema(name, layout, version)
     return pa.table([_array(columns[field.name], field, n) for field in target], schema=target)
 
 

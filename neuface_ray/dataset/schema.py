@@ -3,6 +3,9 @@
 Arrays are fixed-size lists of plain floats in row-major order; the field metadata ``shape`` says how to fold them, ``unit``
 and ``description`` say what they are. Free-form numbers (durations, gate numbers) are JSON objects in a text column, which
 every reader of Parquet can open. A missing number is null, never NaN.
+
+Two versions of the schema are known; the second adds columns to the first and changes none (``_ADDED``). A dataset keeps the
+version that it was begun with: rows that join it later have its columns, so that its files fit together for every reader.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SCHEMA_VERSIONS = (1, 2)
+"""Versions that are read, continued and verified; new datasets are of the last."""
 TABLES = ("frames", "clips", "vertices", "quarantine", "segments")
 COMMITTED, QUARANTINED, DELETED = "committed", "quarantined", "deleted"
 
@@ -28,6 +33,15 @@ KEYS = {
 
 TIMING_COLUMNS = ("seconds", "seconds_total", "run_id", "attempts", "content_hash")
 """Columns that differ between a disturbed and an undisturbed run; all others are equal row for row."""
+
+
+_ADDED: dict[int, dict[str, tuple[str, ...]]] = {
+    2: {
+        "frames": ("source_timestamp_s", "invalid_reason", "pitch_deg", "roll_deg"),
+        "clips": ("faces_found", "faces_left_out", "start_offset_s"),
+    }
+}
+"""Columns that earlier versions do not have, by the version that brought them."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +96,15 @@ def _frames(layout: Layout) -> list[pa.Field]:
         _column("view", pa.string(), "name of the camera or viewpoint"),
         _column("frame_index", i64, "number of the sampled frame from the beginning of the source"),
         _column("source_frame", i64, "number of the decoded frame in the view's source"),
-        _column("timestamp_s", f64, "presentation time", "s"),
+        _column("timestamp_s", f64, "presentation time, from the first picture on", "s"),
+        _column("source_timestamp_s", f64, "presentation time as the view's file has it; null if it has none", "s"),
         _column("valid", pa.bool_(), "the numbers rest on an observation in this frame and view"),
+        _column(
+            "invalid_reason",
+            pa.string(),
+            "why not: unreadable, truncated (the file ends before), no_partner (no picture of this view at that instant), "
+            "no_face, or not_annotated (by the method); null where valid or unknown",
+        ),
         _column("accepted", pa.bool_(), "the clip passed the quality gate"),
         _column("head_model", pa.string(), "name/version/hash of the head model that the parameters belong to"),
         _column("shape", f32, "identity coefficients (personal data: they describe a face)", "s.d.", (layout.n_shape,)),
@@ -95,7 +116,9 @@ def _frames(layout: Layout) -> list[pa.Field]:
         _column("landmarks", f16, "points in crop coordinates [-1, 1], y down", "crop", (n_landmarks, 2)),
         _column("landmark_confidence", f16, "0 to 1 per point", "", (n_landmarks,)),
         _column("nme", f32, "landmark error over the outer eye-corner distance", "percent"),
-        _column("yaw_deg", f32, "head yaw", "deg"),
+        _column("yaw_deg", f32, "head yaw, positive to the subject's left (right in the image)", "deg"),
+        _column("pitch_deg", f32, "head pitch, positive nods down", "deg"),
+        _column("roll_deg", f32, "head roll in (-180, 180], positive counter-clockwise in the image", "deg"),
         _column("visible_fraction", f32, "share of the face's vertices that the camera sees"),
         _column("face_px", f32, "side of the landmark box in the source image", "px"),
         _column("blur", f32, "variance of the Laplacian of the crop (low: blurred)"),
@@ -115,11 +138,14 @@ def _clips(layout: Layout) -> list[pa.Field]:
         _column("track", i32, "number of the face track within the segment"),
         _column("status", text, "accepted or rejected by the quality gate"),
         _column("reasons", texts, "why it was rejected"),
-        _column("notes", texts, "what the annotator noticed without being fatal"),
+        _column("notes", texts, "what is unusual about the sources, what was mended, what the annotator noticed"),
+        _column("faces_found", i32, "people in the segment, over time and in its fullest frame"),
+        _column("faces_left_out", i32, "of them, those beyond media.max_faces, who have no clip"),
         _column("n_frames", i32, "frames of the clip; times n_views = its rows in frames"),
         _column("n_views", i32, "synchronised views"),
         _column("first_frame", i64, "smallest frame_index"),
         _column("fps", f64, "sampled frame rate", "1/s"),
+        _column("start_offset_s", f64, "when timestamp_s = 0 is, after the container's start and with the view's offset", "s"),
         _column("views", texts, "names of the views"),
         _column("shape", pa.float32(), "identity, mean over the valid frames (personal data)", "s.d.", (layout.n_shape,)),
         _column("nme", f64, "mean over the clip's valid frames", "percent"),
@@ -208,9 +234,20 @@ _FIELDS: dict[str, Callable[[Layout], list[pa.Field]]] = {
 }
 
 
-def schema(table: str, layout: Layout | None = None) -> pa.Schema:
-    """The Arrow schema of ``frames``, ``clips``, ``vertices``, ``quarantine`` or ``segments``."""
-    return pa.schema(_FIELDS[table](layout or Layout()), metadata={"schema_version": str(SCHEMA_VERSION), "table": table})
+def schema(table: str, layout: Layout | None = None, version: int = SCHEMA_VERSION) -> pa.Schema:
+    """The Arrow schema of ``frames``, ``clips``, ``vertices``, ``quarantine`` or ``segments`` in a version of the schema.
+
+    ``schema_version`` in its metadata is the first version in which the table has exactly these columns.
+    """
+    later = {name for brought, columns in _ADDED.items() if brought > version for name in columns.get(table, ())}
+    fields = [field for field in _FIELDS[table](layout or Layout()) if field.name not in later]
+    since = max([1, *(brought for brought, columns in _ADDED.items() if brought <= version and table in columns)])
+    return pa.schema(fields, metadata={"schema_version": str(since), "table": table})
+
+
+def version_of(table: pa.Schema) -> int:
+    """The first version of the schema in which a table has exactly these columns. KeyError if its file does not say."""
+    return int((table.metadata or {})[b"schema_version"])
 
 
 def shape_of(field: pa.Field) -> tuple[int, ...]:

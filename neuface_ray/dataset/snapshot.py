@@ -207,6 +207,6 @@ def read_parquet(store: Store, path: str, columns: list[str] | None = None) -> p
         ) from error
 
 
-def empty(table: str) -> pa.Table:
-    """A table without rows, for datasets that have none."""
-    return schema(table).empty_table()
+def empty(table: str, version: int) -> pa.Table:
+    """A table without rows, for datasets of a schema version that have none."""
+    return schema(table, version=version).empty_table()

@@ -14,7 +14,7 @@ from neuface_ray.dataset.consistency import check_tables
 from neuface_ray.dataset.descriptor import DESCRIPTOR, read_descriptor
 from neuface_ray.dataset.publish import collect, publish
 from neuface_ray.dataset.rebuild import rebuild_snapshot, snapshot_without
-from neuface_ray.dataset.schema import SCHEMA_VERSION, TABLES
+from neuface_ray.dataset.schema import SCHEMA_VERSIONS, TABLES
 from neuface_ray.dataset.snapshot import DatasetView, Part, Snapshot, public_number, read_parquet, read_snapshot, read_view
 from neuface_ray.dataset.staged import FOLDER as STAGED
 from neuface_ray.dataset.staged import parse_name, read_staged
@@ -114,9 +114,9 @@ def _examine(store: Store) -> Verification:
             raise
         report.problems.append(Problem("descriptor", DESCRIPTOR, str(error)))
         descriptor = {}
-    if descriptor and descriptor.get("schema_version") != SCHEMA_VERSION:
+    if descriptor and descriptor.get("schema_version") not in SCHEMA_VERSIONS:
         version = descriptor.get("schema_version")
-        report.problems.append(Problem("schema", DESCRIPTOR, f"schema version {version}, this program knows {SCHEMA_VERSION}"))
+        report.problems.append(Problem("schema", DESCRIPTOR, f"schema version {version}, this program knows {SCHEMA_VERSIONS}"))
     try:
         snapshot = read_snapshot(store)
     except OutputError as error:

@@ -133,7 +133,7 @@ def annotate_and_commit(
             return _result(segment, ALREADY_DONE)
         annotated = [session().annotate(clip) for clip in prepared.clips]
         commit(context.output, segment, annotated)
-        left_out = prepared.clips[0].faces_left_out if prepared.clips else 0
+        left_out = (prepared.clips[0].faces_left_out if prepared.clips else None) or 0
         committed = _result(segment, COMMITTED, clips=tuple(_clip_result(each) for each in annotated))
         return replace(committed, faces_left_out=left_out)
 

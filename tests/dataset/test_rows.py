@@ -51,6 +51,54 @@ def test_clip_row_and_json():
     np.testing.assert_allclose(row["shape"], mesh.shape[0, 0], rtol=1e-6)
 
 
+def test_what_media_and_gate_tell_of_each_frame():
+    """Clocks, angles and reasons, frame by frame and view by view; null where nothing is known."""
+    segment = make_segment(1)
+    clip, mesh, quality, decision = make_clip(segment)
+    grid, rng = clip.valid.shape, np.random.default_rng(0)
+    clip.valid[1:4, 0], clip.valid[1:4, 1] = (False, False, True), (True, False, True)
+    mesh.valid = clip.valid.copy()
+    mesh.valid[3, 1] = False
+    clip.invalid_reason = np.where(clip.valid, "", "no_face").astype(object)
+    clip.invalid_reason[1, 0], clip.invalid_reason[2, 0] = "truncated", "no_partner"
+    clip.source_timestamps_s = rng.random(grid)
+    clip.source_timestamps_s[2, 1] = np.nan
+    angles = np.where(mesh.valid, rng.random((2, *grid)), np.nan).astype(np.float32)
+    quality = dataclasses.replace(quality, pitch_deg=angles[0], roll_deg=angles[1])
+    rows = {
+        (row["frame_index"], row["view"]): row
+        for row in clip_rows(clip, mesh, quality, decision, provenance())["frames"].to_pylist()
+    }
+    for f, v in np.argwhere(np.repeat(clip.core[:, None], grid[1], 1)):
+        row = rows[clip.frame_index[f], f"view{v}"]
+        time = clip.source_timestamps_s[f, v]
+        assert row["source_timestamp_s"] == (None if np.isnan(time) else time)
+        assert row["timestamp_s"] == clip.timestamps_s[f]
+        for name, values in (("pitch_deg", angles[0]), ("roll_deg", angles[1])):
+            assert row[name] == (values[f, v] if mesh.valid[f, v] else None)
+        reason = clip.invalid_reason[f, v] or (None if mesh.valid[f, v] else "not_annotated")
+        assert row["invalid_reason"] == reason
+        assert (row["invalid_reason"] is None) == row["valid"]
+    reasons = {row["invalid_reason"] for row in rows.values()}
+    assert reasons >= {None, "truncated", "no_partner", "no_face", "not_annotated"}
+
+
+def test_what_is_not_known_is_null():
+    row = clip_rows(*make_clip(make_segment(0)), provenance())
+    frames, clip = row["frames"], row["clips"].to_pylist()[0]
+    for name in ("source_timestamp_s", "invalid_reason", "pitch_deg", "roll_deg"):
+        assert frames[name].null_count == frames.num_rows
+    assert (clip["faces_found"], clip["faces_left_out"], clip["start_offset_s"]) == (None, None, 0.0)
+
+
+def test_what_media_tell_of_a_clip():
+    clip, mesh, quality, decision = make_clip(make_segment(0))
+    clip = dataclasses.replace(clip, notes=("deinterlaced",), faces_found=7, faces_left_out=3, start_offset_s=1.25)
+    row = clip_rows(clip, mesh, quality, decision, provenance())["clips"].to_pylist()[0]
+    assert row["notes"] == ["deinterlaced", "noticed"]
+    assert (row["faces_found"], row["faces_left_out"], row["start_offset_s"]) == (7, 3, 1.25)
+
+
 def test_methods_without_parameters():
     rows = clip_rows(*make_clip(make_segment(0), empty=True, with_vertices=True), provenance(), "float16")
     arrays = to_arrays(rows["frames"])
@@ -88,10 +136,20 @@ def test_config_hash_ignores_order_and_notices_values():
 
 def test_segment_survives_json():
     segment = dataclasses.replace(make_segment(1, "a\nb 'ü'", person="péter"), fps=12.5)
+    late = dataclasses.replace(segment.views[1], offset_s=-0.75)
+    segment = dataclasses.replace(segment, views=(segment.views[0], late))
     twin = segment_from_json(segment_to_json(segment))
     assert twin.views[0].uri == "s3://bucket/a\nb 'ü'/v0.mp4"
     assert np.array_equal(twin.views[1].camera.intrinsics, segment.views[1].camera.intrinsics)
+    assert [view.offset_s for view in twin.views] == [0.0, -0.75]
     assert dataclasses.replace(twin, views=()) == dataclasses.replace(segment, views=())
+
+
+def test_a_segment_of_an_earlier_version_had_no_offset():
+    stored = json.loads(segment_to_json(make_segment(0)))
+    for view in stored["views"]:
+        del view["offset_s"]
+    assert [view.offset_s for view in segment_from_json(json.dumps(stored)).views] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
