@@ -11,6 +11,7 @@ from neuface_ray.media.detect import FaceDetector
 from neuface_ray.media.identity import Change, Likeness, changes, face_parts, weighted_distances
 from neuface_ray.types import FaceClip
 from tests.media.files import portrait, stranger, swaying, talking, video_segment, write_video
+from tests.media.odd_files import write_ts
 
 SHOT = 20
 PLACES = face_parts().shape[1]
@@ -129,6 +130,18 @@ def test_one_person_stays_one_clip(tmp_path: Path, detector: FaceDetector, kind:
     faces = [clip for clip in prepared(tmp_path, frames, detector) if clip.valid.any()]
     assert len(faces) == 1
     assert faces[0].valid.sum() >= 14
+
+
+def test_a_face_at_the_same_place_of_a_picture_of_another_size_is_another_clip(tmp_path: Path, detector: FaceDetector) -> None:
+    """Positions before and after are not comparable, however alike the faces are."""
+    narrow = talking(24)
+    wide = [cv2.copyMakeBorder(image, 0, 0, 0, 128, cv2.BORDER_REPLICATE) for image in narrow[12:]]
+    parts = [write_ts(tmp_path / "0.ts", narrow[:12]), write_ts(tmp_path / "1.ts", wide, offset_s=12 / 25)]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clips = prepare(video_segment(both, 0, 24), MediaConfig(), detector)
+    assert sorted(valid_frames(clip) for clip in clips) == [list(range(12)), list(range(12, 24))]
+    assert [len(np.unique(clip.image_sizes[:, 0], axis=0)) for clip in clips] == [1, 1]
 
 
 def test_a_stable_track_is_what_it_was(tmp_path: Path, detector: FaceDetector) -> None:
