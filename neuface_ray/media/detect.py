@@ -195,11 +195,11 @@ class FaceDetector:
         for seen in known:
             if overlap(seen.box, face.box) > 0.3 and angle_between(seen.roll_deg, face.roll_deg) < SAME_WAY_DEG:
                 return [face]
-        look = self._scorer.best_look(image, face.box, face.roll_deg)
-        if look.upright_deg == face.roll_deg and abs(face.roll_deg) <= LEANING_DEG:
+        scored = self._scorer.best_direction(image, face.box, face.roll_deg)
+        if scored.upright_deg == face.roll_deg and abs(face.roll_deg) <= LEANING_DEG:
             return [face]
-        again = self._look_again(image, look.box, [], look.upright_deg)
-        return [true for true in again if angle_between(true.roll_deg, look.upright_deg) < SAME_WAY_DEG]
+        again = self._look_again(image, scored.box, [], scored.upright_deg)
+        return [true for true in again if angle_between(true.roll_deg, scored.upright_deg) < SAME_WAY_DEG]
 
     def _search_turned(self, image: np.ndarray, known: Sequence[Face], levels: int) -> list[Face]:
         """Faces that stand upright only in the picture turned by a quarter, a half or three quarters.

@@ -107,9 +107,9 @@ def changes(likeness: Likeness, frames: np.ndarray, fps: float) -> list[Change]:
     """Where a track of faces, seen in ``frames`` [F] at ``fps`` frames a second, turns from one person into another."""
     if len(frames) < 2 * LEAST_FACES:
         return []
-    whole = np.nan_to_num(weighted_distances(likeness.colours, likeness.weights), nan=np.inf)
-    if not any(_at_scale(whole, frames, fps, gap_s) for gap_s in GAPS_S):
-        return []  # nor do parts of the face divide what the whole does not
+    undivided = np.nan_to_num(weighted_distances(likeness.colours, likeness.weights), nan=np.inf)
+    if not any(_at_scale(undivided, frames, fps, gap_s) for gap_s in GAPS_S):
+        return []  # nor do parts of the face divide what all of it together does not
     distance = np.nan_to_num(likeness.distances(), nan=np.inf)  # what cannot be compared divides nothing
     found: list[Change] = []
     for gap_s in GAPS_S:

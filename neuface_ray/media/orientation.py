@@ -27,7 +27,7 @@ KEEP_TURN_DEG = 60.0
 
 
 @dataclass(frozen=True)
-class Look:
+class ScoredBox:
     """A place looked at with one direction for up: the score in [0, 1] of a face that stands that way, and its box (4,)."""
 
     upright_deg: float
@@ -53,37 +53,37 @@ class FaceScorer:
         """Boxes (4,) of the faces of a (H, W, 3) uint8 image that score above ``LEAST_SCORE``, pixels."""
         return [box for box, score in self._detect(image) if score > LEAST_SCORE]
 
-    def look(self, image: np.ndarray, box: np.ndarray, upright_deg: float, context: float = CONTEXTS[0]) -> Look:
+    def score(self, image: np.ndarray, box: np.ndarray, upright_deg: float, context: float = CONTEXTS[0]) -> ScoredBox:
         """What is at or beside ``box`` as a face that is turned by ``upright_deg``, in a crop ``context`` times as large."""
         crop, to_image = turned_crop(image, box, context, SCORED_SIDE, upright_deg)
-        best, near = Look(upright_deg, 0.0, box), BESIDE / context * SCORED_SIDE
+        best, near = ScoredBox(upright_deg, 0.0, box), BESIDE / context * SCORED_SIDE
         for found, score in self._detect(crop):
             middle = found.reshape(2, 2).mean(0)
             if score > best.score and np.abs(middle - SCORED_SIDE / 2).max() < near:
                 half = (found[2:] - found[:2]).mean() / 2 * np.hypot(*to_image[0, :2])
                 there = to_image[:, :2] @ middle + to_image[:, 2]
-                best = Look(upright_deg, score, np.concatenate([there - half, there + half]))
+                best = ScoredBox(upright_deg, score, np.concatenate([there - half, there + half]))
         return best
 
-    def best_look(self, image: np.ndarray, box: np.ndarray, claimed_deg: float) -> Look:
+    def best_direction(self, image: np.ndarray, box: np.ndarray, claimed_deg: float) -> ScoredBox:
         """The likeliest of four directions, a quarter turn apart, in which the face at ``box`` stands.
 
         Args:
             claimed_deg: direction that its landmarks claim; most are right, so the others are tried only if it looks weak.
         """
-        first = self.look(image, box, claimed_deg)
+        first = self.score(image, box, claimed_deg)
         if first.score >= SURE_SCORE:
             return first
-        others = [self.look(image, box, claimed_deg + turn) for turn in (180.0, QUARTER, -QUARTER)]
-        if max(look.score for look in others) <= first.score:
+        others = [self.score(image, box, claimed_deg + turn) for turn in (180.0, QUARTER, -QUARTER)]
+        if max(each.score for each in others) <= first.score:
             return first
-        looks = []
-        for look in (first, *others):
-            several = [look, *(self.look(image, box, look.upright_deg, context) for context in CONTEXTS[1:])]
+        directions = []
+        for direction in (first, *others):
+            several = [direction, *(self.score(image, box, direction.upright_deg, context) for context in CONTEXTS[1:])]
             mean = sum(each.score for each in several) / len(several)
-            looks.append(replace(max(several, key=lambda each: each.score), score=mean))
-        best = max(looks, key=lambda look: look.score)
-        return best if best.score > looks[0].score + MARGIN else looks[0]
+            directions.append(replace(max(several, key=lambda each: each.score), score=mean))
+        best = max(directions, key=lambda each: each.score)
+        return best if best.score > directions[0].score + MARGIN else directions[0]
 
     def _detect(self, image: np.ndarray) -> list[tuple[np.ndarray, float]]:
         from mediapipe import Image, ImageFormat
