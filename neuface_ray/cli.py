@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from neuface_ray import __version__
 from neuface_ray.config import from_command_line
 from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.screen import show, show_error
 
 DONE, FAILED, USAGE, CRITERION_FAILED, INTERRUPTED = 0, 1, 2, 4, 130
 Arguments = Sequence[str] | None
@@ -38,10 +40,10 @@ def annotate(arguments: Arguments = None) -> int:
     def command() -> int:
         config = _configuration(AnnotateConfig, annotate, arguments, default="neuface")
         summary = run(config)
-        print(summary.table())
+        show(summary.table())
         if config.report:
             _draw_report(summary.output, config.report_clips, config.head)
-        print(summary.conclusion)
+        show(summary.conclusion)
         return summary.exit_code
 
     return _exit_code(command, failed="the run failed", interrupted="interrupted before anything was started")
@@ -52,9 +54,9 @@ def _draw_report(dataset: str, clips: int, head: str) -> None:
     from neuface_ray.visualization.report import ReportConfig, draw
 
     try:
-        print(*(f"{'picture':<12} {path}" for path in draw(ReportConfig(dataset=dataset, clips=clips, head=head))), sep="\n")
+        show(*(f"{'picture':<12} {path}" for path in draw(ReportConfig(dataset=dataset, clips=clips, head=head))))
     except NeufaceError as error:
-        print(f"{'picture':<12} none: {error}")
+        show(f"{'picture':<12} none: {error}")
 
 
 def report(arguments: Arguments = None) -> int:
@@ -67,7 +69,7 @@ def report(arguments: Arguments = None) -> int:
     from neuface_ray.visualization.report import ReportConfig, draw
 
     def command() -> int:
-        print(*draw(_configuration(ReportConfig, report, arguments)), sep="\n")
+        show(*draw(_configuration(ReportConfig, report, arguments)))
         return DONE
 
     return _exit_code(command, failed="no picture was made")
@@ -88,7 +90,7 @@ def train(arguments: Arguments = None) -> int:
     from neuface_ray.training.run import run
 
     def command() -> int:
-        print(run(_configuration(TrainConfig, train, arguments)).table())
+        show(run(_configuration(TrainConfig, train, arguments)).table())
         return DONE
 
     again = "run the same command again to continue"
@@ -111,8 +113,7 @@ def evaluate(arguments: Arguments = None) -> int:
     def command() -> int:
         config = _configuration(EvaluateConfig, evaluate, arguments)
         result = run(config)
-        print(result.markdown())
-        print(*(criterion.line for criterion in result.criteria), f"report       {config.output}/report.md", sep="\n")
+        show(result.markdown(), *(criterion.line for criterion in result.criteria), f"report       {config.output}/report.md")
         return DONE if result.passed else CRITERION_FAILED
 
     return _exit_code(command, failed="the run failed")
@@ -131,7 +132,7 @@ def synthesize(arguments: Arguments = None) -> int:
     from neuface_ray.pipeline.synthesize import SynthesizeConfig, run
 
     def command() -> int:
-        print(run(_configuration(SynthesizeConfig, synthesize, arguments)).table())
+        show(run(_configuration(SynthesizeConfig, synthesize, arguments)).table())
         return DONE
 
     return _exit_code(command, failed="the run failed", interrupted="interrupted; what was finished is kept")
@@ -156,14 +157,14 @@ def main(arguments: Arguments = None) -> int:
     if name in COMMANDS:
         return COMMANDS[name](others)
     if name == "--version":
-        print(f"neuface-ray {__version__}")
+        show(f"neuface-ray {__version__}")
         return DONE
     lines = [f"  {command:<12}{function.__doc__.splitlines()[0]}" for command, function in COMMANDS.items()]
     usage = "\n".join(["usage: neuface COMMAND [--help] [--config NAME] [key=value ...]", "", "commands:", *lines])
     if name in ("-h", "--help"):
-        print(usage)
+        show(usage)
         return DONE
-    print(f"{usage}\n\nerror: there is no command {name!r}", file=sys.stderr)
+    show_error(f"{usage}\n\nerror: there is no command {name!r}")
     return USAGE
 
 
@@ -175,17 +176,21 @@ def _configuration(
 
 
 def _exit_code(command: Callable[[], int], failed: str, interrupted: str = "interrupted") -> int:
-    """What ``command`` returns, or the code of the error that ended it, which is printed in a line."""
+    """What ``command`` returns, or the code of the error that ended it. The one place where errors reach the screen, those that
+    nobody expected included, whose traceback may hold what the user typed."""
     try:
         return command()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        show_error(f"error: {error}")
         return USAGE
     except NeufaceError as error:
-        print(f"error: {error}\nexit {FAILED}: {failed}", file=sys.stderr)
+        show_error(f"error: {error}\nexit {FAILED}: {failed}")
+        return FAILED
+    except Exception:
+        show_error(f"{traceback.format_exc()}exit {FAILED}: {failed}")
         return FAILED
     except KeyboardInterrupt:
-        print(f"exit {INTERRUPTED}: {interrupted}", file=sys.stderr)
+        show_error(f"exit {INTERRUPTED}: {interrupted}")
         return INTERRUPTED
 
 

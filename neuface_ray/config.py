@@ -18,7 +18,6 @@ import copy
 import difflib
 import inspect
 import re
-import sys
 import textwrap
 import types
 import typing
@@ -34,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuface_ray.config_files import find_config
 from neuface_ray.errors import UsageError
 from neuface_ray.renamed import present_name, present_value, renamed_in, translate
+from neuface_ray.screen import CommandParser, show_error
 from neuface_ray.sections import REQUIRED, Choice, Composition, Pick, attribute_docs, compose, restored
 
 Schema = TypeVar("Schema")
@@ -154,7 +154,7 @@ def from_command_line(
     Raises:
         UsageError: as ``load``. SystemExit: after help, or for an option that does not exist.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
     )
     parser.add_argument("-h", "--help", action="store_true", help="show the keys that go with what is chosen, and exit")
@@ -253,7 +253,7 @@ def _present_value(source: str, name: str, value: Any) -> Any:
 
 def _say_renamed(source: str, former: str, present: str | None) -> None:
     what = f"is now called {present}" if present else "had no effect and is gone"
-    print(f"{source}: {former} {what}", file=sys.stderr)
+    show_error(f"{source}: {former} {what}")
 
 
 def _flatten(request: _Request, content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:

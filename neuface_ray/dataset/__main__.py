@@ -17,11 +17,12 @@ from neuface_ray.dataset.schema import TABLES
 from neuface_ray.dataset.storage import open_store
 from neuface_ray.dataset.verify import verify
 from neuface_ray.errors import NeufaceError, UsageError
+from neuface_ray.screen import CommandParser, show, show_error
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m neuface_ray.dataset") -> int:
     """Runs one command; returns 0 for a sound dataset, 1 for problems, 2 for wrong usage."""
-    parser = argparse.ArgumentParser(prog=program, description="Look after a dataset.")
+    parser = CommandParser(prog=program, description="Look after a dataset.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("info", "what it holds and how it was made"),
@@ -42,33 +43,33 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m neufa
     try:
         return {"info": _info, "verify": _verify, "publish": _publish, "delete": _delete}[options.command](options)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        show_error(f"error: {error}")
         return 2
     except NeufaceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        show_error(f"error: {error}")
         return 1
 
 
 def _info(options: argparse.Namespace) -> int:
     dataset = MeshDataset(open_store(options.path))
     for key in ("annotator", "head_model", "config_hash", "code_version", "created"):
-        print(f"{key:16}{dataset.descriptor.get(key)}")
+        show(f"{key:16}{dataset.descriptor.get(key)}")
     for key, value in dataset.totals().items():
-        print(f"{key:16}{value}")
+        show(f"{key:16}{value}")
     for name in TABLES:
         rows = sum(table.num_rows for table in dataset.scan(name, ["segment_id"]))
-        print(f"{name:16}{rows} rows in {len(dataset.files(name))} files")
+        show(f"{name:16}{rows} rows in {len(dataset.files(name))} files")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     report = verify(options.path, options.repair, options.discard_damaged)
     for problem in report.repaired:
-        print(f"repaired   {problem}")
+        show(f"repaired   {problem}")
     for problem in report.problems:
-        print(f"problem    {problem}")
+        show(f"problem    {problem}")
     rows = ", ".join(f"{report.rows[name]} {name}" for name in TABLES)
-    print(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: snapshot {report.snapshot}, {rows}")
+    show(f"{'sound' if report.sound else f'{len(report.problems)} problems'}: snapshot {report.snapshot}, {rows}")
     return 0 if report.sound else 1
 
 
@@ -76,7 +77,7 @@ def _publish(options: argparse.Namespace) -> int:
     store = open_store(options.path)
     read_descriptor(store)
     snapshot = publish(store)
-    print(f"snapshot {snapshot.number}: {len(snapshot.parts)} parts, {snapshot.rows()}")
+    show(f"snapshot {snapshot.number}: {len(snapshot.parts)} parts, {snapshot.rows()}")
     return 0
 
 
@@ -85,8 +86,8 @@ def _delete(options: argparse.Namespace) -> int:
     if not separator:
         raise UsageError(f"{options.match!r}: name whom to delete, as person=NAME or sequence_id=NAME")
     rows = delete(options.path, **{key: value})
-    print("deleted " + ", ".join(f"{count} {name}" for name, count in rows.items()))
-    print("report/ and run.json were removed too. Copies and pictures elsewhere are not reached by this.")
+    show("deleted " + ", ".join(f"{count} {name}" for name, count in rows.items()))
+    show("report/ and run.json were removed too. Copies and pictures elsewhere are not reached by this.")
     return 0
 
 

@@ -16,12 +16,13 @@ import os
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.extras import check_scheme
-from neuface_ray.uri import redact_text
+from neuface_ray.uri import SourceUri, has_credentials, redact_text
 
 TEMPORARY = "_tmp"
 STALE_TEMPORARY_S = 6 * 3600.0
@@ -198,17 +199,22 @@ class PosixStore(Store):
 
 
 class ObjectStore(Store):
-    """A prefix in an object store (``s3://``, ``gs://``, ``az://``, ``memory://``) through its fsspec implementation."""
+    """A prefix in an object store (``s3://``, ``gs://``, ``az://``, ``memory://``) through its fsspec implementation.
+
+    ``root`` shows no credentials, and opens the store again with them (see :class:`neuface_ray.uri.SourceUri`).
+    """
+
+    root: SourceUri
 
     def __init__(self, url: str):
-        self.root = url.rstrip("/")
+        self.root = SourceUri(getattr(url, "address", url).rstrip("/"))
 
     @cached_property
     def _located(self) -> tuple[Any, str]:
         import fsspec
 
         check_scheme(self.root)
-        filesystem, prefix = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        filesystem, prefix = fsspec.core.url_to_fs(self.root.address, use_listings_cache=False)
         return filesystem, prefix.rstrip("/")
 
     def __getstate__(self) -> dict:
@@ -217,8 +223,11 @@ class ObjectStore(Store):
     def _path(self, name: str) -> str:
         return f"{self._located[1]}/{name}"
 
+    def _explained(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return _explained(f"{doing} in {self.root}", secret=has_credentials(self.root))
+
     def create(self, name: str, data: bytes) -> bool:
-        with _explained(f"writing {name} in {redact_text(self.root)}"):
+        with self._explained(f"writing {name}"):
             try:
                 self._located[0].pipe_file(self._path(name), data, mode="create")
             except FileExistsError:
@@ -227,16 +236,16 @@ class ObjectStore(Store):
             return True
 
     def replace(self, name: str, data: bytes) -> None:
-        with _explained(f"writing {name} in {redact_text(self.root)}"):
+        with self._explained(f"writing {name}"):
             self._located[0].pipe_file(self._path(name), data)
 
     def read(self, name: str, length: int | None = None) -> bytes:
-        with _explained(f"reading {name} in {redact_text(self.root)}"):
+        with self._explained(f"reading {name}"):
             return self._located[0].cat_file(self._path(name), start=None if length is None else 0, end=length)
 
     def names(self, folder: str = "") -> list[str]:
         filesystem, prefix = self._located
-        with _explained(f"listing {folder or '/'} in {redact_text(self.root)}"):
+        with self._explained(f"listing {folder or '/'}"):
             filesystem.invalidate_cache()
             found = filesystem.find(f"{prefix}/{folder}".rstrip("/"))
         start = len(prefix.lstrip("/")) + 1
@@ -251,7 +260,7 @@ class ObjectStore(Store):
         return self._located[0].size(self._path(name))
 
     def remove(self, name: str) -> bool:
-        with _explained(f"removing {name} in {redact_text(self.root)}"):
+        with self._explained(f"removing {name}"):
             try:
                 self._located[0].rm_file(self._path(name))
             except FileNotFoundError:
@@ -275,10 +284,10 @@ class ObjectStore(Store):
             exclusive = self.create(probe, b"first") and not self.create(probe, b"second")
             self.remove(probe)
         except OutputError as error:
-            raise UsageError(f"output={redact_text(self.root)} cannot be written: {error}") from error
+            raise UsageError(f"output={self.root} cannot be written: {error}") from error
         if not exclusive:
             raise UsageError(
-                f"output={redact_text(self.root)}: this store overwrites where it should refuse (no conditional put), so that "
+                f"output={self.root}: this store overwrites where it should refuse (no conditional put), so that "
                 "two workers could commit the same segment. Write to a folder, or to a store whose fsspec package supports "
                 "mode='create'."
             )
@@ -331,13 +340,23 @@ def _raise_unless_missing(error: OSError) -> None:
 
 
 @contextlib.contextmanager
-def _explained(doing: str):
-    """Turn what the file system or object store refuses into an OutputError; a missing file stays FileNotFoundError."""
+def _explained(doing: str, secret: bool = False) -> Iterator[None]:
+    """Turn what the file system or object store refuses into an OutputError; a missing file stays FileNotFoundError.
+
+    Args:
+        secret: the store's address holds credentials; its own words, which may repeat them, are left out.
+    """
     try:
         yield
-    except (FileNotFoundError, NeufaceError):
+    except NeufaceError:
+        raise
+    except FileNotFoundError:
+        if secret:
+            raise FileNotFoundError(errno.ENOENT, f"{doing} failed: no such file") from None
         raise
     except Exception as error:
+        if secret:
+            raise OutputError(f"{doing} failed: {type(error).__name__}. What was committed before is intact.") from None
         reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EROFS: "it is read-only"}
         cause = reason.get(getattr(error, "errno", None), redact_text(f"{type(error).__name__}: {error}"))
         raise OutputError(f"{doing} failed: {cause}. What was committed before is intact.") from error

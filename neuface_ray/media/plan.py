@@ -32,7 +32,7 @@ from neuface_ray.media.source import open_local
 from neuface_ray.media.stills import open_pictures
 from neuface_ray.media.synchrony import schedule
 from neuface_ray.types import Segment, View
-from neuface_ray.uri import SourceUri, is_remote, local_uri
+from neuface_ray.uri import SourceUri, is_remote, local_uri, uri_identity
 
 PROBES_AT_ONCE = 8
 
@@ -100,7 +100,7 @@ def survey(input: str, options: MediaConfig) -> tuple[list[Recording], list[Left
 
 def segment_identity(sequence: str, views: Sequence[View], ranges: Sequence[int], stride: int, fps: float | None) -> str:
     """Twenty hex digits over (sequence, view URIs, range, sampling)."""
-    content = json.dumps([sequence, [str(view.uri) for view in views], [int(x) for x in ranges], stride, fps])
+    content = json.dumps([sequence, [uri_identity(view.uri) for view in views], [int(x) for x in ranges], stride, fps])
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 

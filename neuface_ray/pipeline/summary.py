@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neuface_ray.dataset.privacy import without_credentials
 from neuface_ray.dataset.schema import QUARANTINED
 from neuface_ray.pipeline.work import FATAL, SegmentResult
+from neuface_ray.screen import printable, printable_line
 from neuface_ray.types import Segment
 from neuface_ray.uri import redact_uri
 from neuface_ray.version import code_version
@@ -122,7 +124,7 @@ class AnnotationSummary:
             3: f"{failed} of {self.planned} segments are in quarantine; retry=quarantined tries them again",
             130: f"interrupted; what was committed is kept, {again}",
         }[self.exit_code]
-        return f"exit {self.exit_code}: {text}"
+        return printable(f"exit {self.exit_code}: {text}")
 
     def _fitting_speed(self) -> str:
         fit = self.seconds["annotate"]
@@ -153,21 +155,25 @@ class AnnotationSummary:
         text = [f"{name:<12} {value}" for name, value in lines]
         for result in list(self.quarantined.values())[:LISTED_FAILURES]:
             failure = result.failure
-            message = first_line(failure.message).removeprefix(f"{result.source}: ")
-            text.append(f"  {result.source}: {failure.error} in {failure.stage}: {message}")
+            message = first_line(failure.message.removeprefix(f"{result.source}: "))
+            reason = f"{failure.error} in {failure.stage}: {message}"
+            text.append(f"  {printable_line(result.source)}: {printable_line(reason)}")
         for source in self.quarantined_before[:LISTED_FAILURES]:
-            text.append(f"  {source}: in quarantine since an earlier run")
+            text.append(f"  {printable_line(source)}: in quarantine since an earlier run")
         hidden = len(self.quarantined) + len(self.quarantined_before) - sum(line.startswith("  ") for line in text)
         if hidden > 0:
             text.append(f"  and {hidden} more; see the table quarantine")
         text += self._left_out()
-        return "\n".join([*text, f"{'dataset':<12} {self.output}"])
+        return "\n".join([*text, f"{'dataset':<12} {printable_line(self.output)}"])
 
     def _left_out(self) -> list[str]:
         """Lines about the files of the input that are not in the plan."""
         if not self.left_out:
             return []
-        shown = [f"  {source}: {reason}" for source, reason in list(self.left_out.items())[:LISTED_FAILURES]]
+        shown = [
+            f"  {printable_line(source)}: {printable_line(reason)}"
+            for source, reason in list(self.left_out.items())[:LISTED_FAILURES]
+        ]
         hidden = len(self.left_out) - len(shown)
         more = [f"  and {hidden} more; see run.json"] if hidden else []
         return [f"{'left out':<12} {len(self.left_out)} of the input's files", *shown, *more]
@@ -201,7 +207,7 @@ class AnnotationSummary:
             "exit_code": self.exit_code if self.finished else None,
             "outcome": self.conclusion if self.finished else "under way",
         }
-        return json.dumps(content, indent=2).encode()
+        return json.dumps(without_credentials(content), indent=2).encode()
 
 
 def _quarantined_entry(result: SegmentResult) -> dict[str, Any]:

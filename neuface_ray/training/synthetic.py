@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 
+from neuface_ray.screen import show
 from neuface_ray.synthesis.options import SynthesisOptions
 
 
@@ -27,6 +28,6 @@ def make_faces(config: SyntheticConfig, head: str) -> str:
 
     folder = os.path.abspath(config.folder)
     settings = {name: value for name, value in asdict(config).items() if name != "folder"}
-    print(f"synthetic {config.kind}: {config.count} in {folder}", flush=True)
-    print(run(SynthesizeConfig(output=folder, head=head, **settings)).table(), flush=True)
+    show(f"synthetic {config.kind}: {config.count} in {folder}")
+    show(run(SynthesizeConfig(output=folder, head=head, **settings)).table())
     return folder

@@ -1,8 +1,10 @@
 import errno
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
+import traceback
 import uuid
 
 import pytest
@@ -133,3 +135,25 @@ def test_leftovers_are_found_by_age(tmp_path):
     assert store.stale_temporaries() == []
     os.utime(tmp_path / "_tmp" / "dead", (0, 0))
     assert store.stale_temporaries() == ["_tmp/dead"]
+
+
+SECRET_ROOT = "s3://KEY:SEC/RET@no-such-bucket/out?jwt=TOKEN"
+
+
+def test_a_store_shows_no_credentials_and_opens_with_them():
+    root = f"memory://KEY:SECRET@{uuid.uuid4().hex}/out"
+    store = open_store(root)
+    for shown in (str(store.root), repr(store), f"{store.root}", str(OutputError(f"{store.root} is damaged"))):
+        assert "SECRET" not in shown
+    store.create("x", b"1")
+    for same in (open_store(store.root), pickle.loads(pickle.dumps(store)), open_store(root + "/")):
+        assert same.read("x") == b"1"
+        assert same == store
+
+
+def test_errors_of_a_store_tell_no_credentials():
+    with pytest.raises(UsageError) as refused:
+        open_store(SECRET_ROOT).open_for_writing()
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "no-such-bucket/out" in shown
+    assert not [word for word in ("KEY", "SEC/", "RET@", "TOKEN") if word in shown]

@@ -11,7 +11,9 @@ from PIL import Image
 
 from neuface_ray.errors import UsageError
 from neuface_ray.media import MediaConfig, plan
-from neuface_ray.media.plan import find_recordings, split_range
+from neuface_ray.media.plan import find_recordings, segment_identity, split_range
+from neuface_ray.types import View
+from neuface_ray.uri import SourceUri
 from tests.media.files import numbered, portrait, write_video
 
 
@@ -237,3 +239,16 @@ def test_remote_folder_glob_and_file(clip: bytes) -> None:
     (one,) = plan("memory://bucket/x/a.mp4?token=SECRET", MediaConfig())
     assert "SECRET" not in str(one)
     assert "SECRET" in pickle.loads(pickle.dumps(one)).views[0].uri.address
+
+
+@pytest.mark.parametrize(
+    ("address", "identity"),
+    [
+        ("https://user:pass@host.org/a%20b.mp4?X-Amz-Signature=S&part=3&pwd=x y&sig=x#F", "b230bc95e1c6c0cd547f"),
+        ("s3://KEY:SECRET@bucket/dir@2/x.mp4", "31617f48875c4a38abb2"),
+        ("/data/a b?.mp4", "b1e37e6c11d5d78b5383"),
+    ],
+)
+def test_segment_ids_of_existing_datasets_stay(address: str, identity: str) -> None:
+    views = [View("front", SourceUri(address))]
+    assert segment_identity("s", views, [0, 1, 0, 1], 1, None) == identity

@@ -112,3 +112,17 @@ def test_progress_in_a_log_and_on_a_terminal():
         assert "left" in text
         assert "2/2 segments" in text
         assert "1 quarantined" in text
+
+
+def test_neither_credentials_nor_commands_reach_the_screen_or_the_file():
+    address, name = "s3://KEY:SEC/RET@bucket/out?sig=TOKEN", "\x1b]0;owned\x07\n  all is well"
+    failure = Failure("truncated", f"{name}: ends early at {address}", "prepare")
+    summary = AnnotationSummary("run", address, 2, 2)
+    summary.add(SegmentResult("c", "quarantined", name, failure=failure))
+    summary.quarantined_before, summary.missing, summary.failure = [name], [name], f"cannot write {address}"
+    summary.finished = summary.started + 1
+    texts = (summary.table(), summary.conclusion, summary.as_json().decode())
+    for text in texts:
+        assert not [secret for secret in ("KEY", "SEC/", "RET@", "TOKEN", "\x1b", "\x07", "\n  all is well") if secret in text]
+    assert all("s3://bucket/out" in text for text in texts)
+    assert r"\x1b]0;owned\x07\n  all is well: truncated in prepare: ends early" in texts[0]
