@@ -11,13 +11,27 @@ import pytest
 
 
 class Faulty:
-    """Answers 503 before or 500 after doing what was asked, at the given rate; a lost answer is the nastier of the two."""
+    """Answers 503 before or 500 after doing what was asked, at the given rate; a lost answer is the nastier of the two.
+
+    ``conflicts`` is how many of the next conditional puts are refused as S3 does when it has not decided on another one.
+    """
 
     def __init__(self, application):
         self.application, self.rate, self.dice, self.faults = application, 0.0, random.Random(0), 0
         self.environment: dict[str, str] = {}
+        self.conflicts, self._one_at_a_time = 0, threading.Lock()
 
     def __call__(self, environ, start_response):
+        if environ.get("HTTP_IF_NONE_MATCH") == "*":
+            with self._one_at_a_time:  # moto looks whether the key is there, and then writes
+                if self.conflicts:
+                    self.conflicts -= 1
+                    start_response("409 Conflict", [("Content-Type", "application/xml")])
+                    return [b"<Error><Code>ConditionalRequestConflict</Code><Message>try again</Message></Error>"]
+                return self._answer(environ, start_response)
+        return self._answer(environ, start_response)
+
+    def _answer(self, environ, start_response):
         if self.dice.random() >= self.rate:
             return self.application(environ, start_response)
         self.faults += 1

@@ -129,10 +129,11 @@ class PosixStore(Store):
 
 
 def open_store(path: str | os.PathLike) -> Store:
-    """The store for a local path, a ``file://`` URL or any URL that fsspec knows."""
+    """The store for a local path, a ``file://`` or ``local://`` URL, or the URL of an object store that fsspec knows."""
     text = os.fspath(path)
-    if text.startswith("file://"):
-        return PosixStore(text.removeprefix("file://"))
+    for scheme in ("file://", "local://"):
+        if text.startswith(scheme):
+            return PosixStore(text.removeprefix(scheme))
     return ObjectStore(text) if "://" in text else PosixStore(text)
 
 

@@ -1,7 +1,11 @@
 """The protocol on an S3-compatible server that runs in this process, undisturbed and with faults."""
 
 import concurrent.futures
+import subprocess
+import sys
+import time
 
+import boto3
 import pytest
 
 import neuface_ray
@@ -60,3 +64,80 @@ def test_faults_lose_and_double_nothing(server):
     finalise(output.store)
     assert_holds(neuface_ray.open(root), expected(segments))
     assert verify(root).sound
+
+
+def test_a_put_that_the_service_could_not_decide_on_is_repeated(server):
+    store = open_store("s3://bucket/conflict")
+    server.conflicts = 3
+    assert store.create("name", b"1")
+    server.conflicts = 3
+    assert not store.create("name", b"2")
+    assert (store.read("name"), server.conflicts) == (b"1", 0)
+
+
+CREATOR = """
+import sys
+from neuface_ray.dataset.storage import open_store
+store = open_store(sys.argv[1])
+store.exists("name")  # connects
+print("ready", flush=True)
+sys.stdin.readline()
+print("won" if store.create("name", sys.argv[2].encode() * int(sys.argv[3])) else "lost", flush=True)
+"""
+
+
+def creators(root: str, size: int, letters: str) -> dict[str, subprocess.Popen]:
+    """Processes that stand ready to create ``name`` with ``size`` bytes of their letter."""
+    found = {}
+    for letter in letters:
+        command = [sys.executable, "-c", CREATOR, root, letter, str(size)]
+        found[letter] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for process in found.values():
+        assert process.stdout.readline() == "ready\n"
+    return found
+
+
+def start(processes: dict[str, subprocess.Popen]) -> None:
+    for process in processes.values():
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
+def test_killed_creators_leave_nothing_or_everything(server):
+    """Four at once, of which two are killed in the middle; then one more comes."""
+    processes = creators("s3://bucket/killed", 10**6, "abcd")
+    start(processes)
+    time.sleep(0.02)
+    for letter in "ab":
+        processes[letter].kill()
+    said = {letter: process.communicate(timeout=60)[0] for letter, process in processes.items()}
+    winners = [letter for letter, answer in said.items() if answer == "won\n"]
+    store = open_store("s3://bucket/killed")
+    assert store.exists("name"), "two creators lived"
+    assert len(winners) <= 1
+    assert not store.create("name", b"late")
+    assert store.read("name") in {letter.encode() * 10**6 for letter in winners or "ab"}
+
+
+def test_uploads_that_killed_writers_left_are_ended(server):
+    client = boto3.client("s3")
+    for key in ("uploads/mine/x", "uploads/other/x"):
+        client.create_multipart_upload(Bucket="bucket", Key=key)
+    processes = creators("s3://bucket/uploads/mine", 120 << 20, "a")  # so large that it is uploaded in parts
+    start(processes)
+    process = processes["a"]
+    while len(uploads(client)) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    store = open_store("s3://bucket/uploads/mine")
+    assert not store.exists("name")
+    store.end_abandoned_uploads(older_than_s=1e12)
+    assert len(uploads(client)) == 3
+    store.open_for_writing()
+    assert uploads(client) == ["uploads/other/x"]
+
+
+def uploads(client) -> list[str]:
+    return [upload["Key"] for upload in client.list_multipart_uploads(Bucket="bucket").get("Uploads", [])]

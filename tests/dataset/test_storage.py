@@ -1,13 +1,20 @@
+import contextlib
 import errno
 import multiprocessing
 import os
 import pickle
 import resource
 import signal
+import threading
+import time
 import traceback
 import uuid
+from typing import ClassVar
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from neuface_ray.dataset.storage import ObjectStore, OutputError, PosixStore, open_store
 from neuface_ray.errors import UsageError
@@ -107,6 +114,54 @@ def test_a_store_that_overwrites_is_refused(monkeypatch):
     monkeypatch.setattr(store._located[0], "rm_file", lambda path: None)
     with pytest.raises(UsageError, match="conditional put"):
         store.open_for_writing()
+
+
+class CheckThenWrite(MemoryFileSystem):
+    """A store that inherits fsspec's exclusive create, which looks and then writes."""
+
+    protocol = "checkthenwrite"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    pipe_file = AbstractFileSystem.pipe_file
+
+
+class Overridden(CheckThenWrite):
+    """One with an exclusive create of its own, which is exclusive only if ``lock`` is one."""
+
+    protocol = "overridden"
+    lock: ClassVar = threading.Lock()
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        with self.lock:
+            if mode == "create" and self.exists(path):
+                raise FileExistsError(path)
+            time.sleep(0.01)
+            with self.open(path, "wb") as file:
+                file.write(value)
+
+
+for kind in (CheckThenWrite, Overridden):
+    fsspec.register_implementation(kind.protocol, kind, clobber=True)
+
+
+@pytest.mark.parametrize("root", ["checkthenwrite://b/out", "simplecache::memory://b/out", "dir::memory://b/out"])
+def test_a_store_that_looks_and_then_writes_is_refused(root):
+    with pytest.raises(UsageError, match=r"conditional put.*s3://, .*memory://"):
+        open_store(root).open_for_writing()
+
+
+def test_an_exclusive_create_of_a_packages_own_must_win_the_race(monkeypatch):
+    store = open_store("overridden://b/out")
+    store.open_for_writing()
+    assert store.names() == []
+    monkeypatch.setattr(Overridden, "lock", contextlib.nullcontext())
+    with pytest.raises(UsageError, match="conditional put"):
+        store.open_for_writing()
+
+
+def test_local_urls_are_folders(tmp_path):
+    for url in (f"local://{tmp_path}/x", f"file://{tmp_path}/x"):
+        assert open_store(url) == PosixStore(f"{tmp_path}/x")
 
 
 def test_no_hard_links_is_explained(tmp_path, monkeypatch):
