@@ -16,20 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    (
-        "types",
-        "errors",
-        "uri",
-        "screen",
-        "version",
-        "duration",
-        "extras",
-        "config_files",
-        "config",
-        "renamed",
-        "sections",
-        "former",
-    ),
+    ("types", "errors", "uri", "screen", "temporary", "machine", "version", "duration", "extras"),
+    ("config_files", "config", "renamed", "sections", "former"),
     ("geometry",),
     ("heads", "media"),
     ("fitting", "networks", "metrics", "synthesis"),

@@ -6,12 +6,14 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
 
 from neuface_ray.errors import DataError
 from neuface_ray.extras import check_scheme
+from neuface_ray.temporary import open_private, process_folder
 from neuface_ray.uri import is_remote, local_path
 
 COPY_BYTES = 1 << 20
@@ -20,6 +22,9 @@ COPY_BYTES = 1 << 20
 @contextlib.contextmanager
 def open_local(uri: str, max_bytes: int) -> Iterator[str]:
     """Path of a regular local file with the content of ``uri``; a remote one is fetched and removed again.
+
+    Where the system allows it (Linux), the bytes of a fetched file have no name: what has the path is a link to the open file.
+    So they are gone when the process ends, even if it is killed.
 
     Raises:
         DataError: ``not_found``, ``permission``, ``not_a_file``, ``empty``, ``too_large`` or ``unreachable``.
@@ -31,10 +36,20 @@ def open_local(uri: str, max_bytes: int) -> Iterator[str]:
         yield path
         return
     suffix = os.path.splitext(urlsplit(uri).path)[1][:10]
-    with tempfile.TemporaryDirectory(prefix="neuface-") as folder:
+    with tempfile.TemporaryDirectory(dir=process_folder()) as folder:
         path = os.path.join(folder, "media" + suffix)
-        _fetch(getattr(uri, "address", uri), path, uri, max_bytes)
-        yield path
+        with open(open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb") as file:
+            _take_name_away(path, file.fileno())
+            _fetch(getattr(uri, "address", uri), file, uri, max_bytes)
+            file.flush()
+            yield path
+
+
+def _take_name_away(path: str, descriptor: int) -> None:
+    opened = f"/proc/{os.getpid()}/fd/{descriptor}"
+    if os.path.exists(opened):
+        os.unlink(path)
+        os.symlink(opened, path)
 
 
 def _check_file(path: str, uri: str, max_bytes: int) -> None:
@@ -63,11 +78,11 @@ def _check_size(size: int, uri: str, max_bytes: int) -> None:
         raise DataError(f"{uri}: more than media.limits.max_file_bytes={max_bytes} bytes", code="too_large")
 
 
-def _fetch(address: str, path: str, shown: str, max_bytes: int) -> None:
+def _fetch(address: str, local: BinaryIO, shown: str, max_bytes: int) -> None:
     """Copies a remote file with a byte limit; messages of the transport may hold the address and are not repeated."""
     check_scheme(shown)
     try:
-        with fsspec.open(address, "rb") as remote, open(path, "wb") as local:
+        with fsspec.open(address, "rb") as remote:
             size = 0
             while block := remote.read(COPY_BYTES):
                 size += len(block)

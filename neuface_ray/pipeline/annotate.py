@@ -32,6 +32,7 @@ from neuface_ray.pipeline.summary import AnnotationSummary, new_run_id
 from neuface_ray.pipeline.work import SegmentResult, WorkerContext, annotate_and_commit, prepare_segment
 from neuface_ray.pipeline.workers import Workers
 from neuface_ray.ray_session import ray_session
+from neuface_ray.temporary import temporary_data_of_run
 from neuface_ray.types import Segment
 from neuface_ray.uri import redact_uri
 
@@ -58,18 +59,31 @@ def run(config: AnnotateConfig) -> AnnotationSummary:
     summary = AnnotationSummary(output.provenance.run_id, output.path, len(segments), len(todo))
     summary.left_out = {redact_uri(each.uri): each.reason for each in found.left_out}
     output.store.replace("run.json", summary.as_json())
-    progress, context = AnnotationProgress(summary), WorkerContext(config, session.media, output)
     try:
         if todo:
-            # Closed before Ray is: a graph that is still at work when Ray has ended would start another one.
-            with ray_session(config.ray), interruptible(), closing(annotate_segments(todo, context)) as results:
-                consume_results(results, context, summary, progress)
+            with temporary_data_of_run(summary.run_id):
+                annotate_all(todo, WorkerContext(config, session.media, output), summary)
     except KeyboardInterrupt:
         summary.interrupted = True
     except NeufaceError as error:
         summary.failure = str(error)
-    progress.close()
-    return finalise_run(segments, output, summary)
+    except Exception as error:
+        summary.failure = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        finalise_run(segments, output, summary)
+    return summary
+
+
+def annotate_all(todo: Sequence[Segment], context: WorkerContext, summary: AnnotationSummary) -> None:
+    """Annotates the segments on the cluster, or on this machine, and shows how far it is. Raises as ``consume_results``."""
+    progress = AnnotationProgress(summary)
+    try:
+        # Closed before Ray is: a graph that is still at work when Ray has ended would start another one.
+        with ray_session(context.config.ray), interruptible(), closing(annotate_segments(todo, context)) as results:
+            consume_results(results, context, summary, progress)
+    finally:
+        progress.close()
 
 
 def annotate_segments(todo: Sequence[Segment], context: WorkerContext) -> Iterator[SegmentResult]:
@@ -149,16 +163,21 @@ def consume_results(
             published = time.monotonic()
 
 
-def finalise_run(segments: Sequence[Segment], output: Output, summary: AnnotationSummary) -> AnnotationSummary:
-    """Publishes, compares the plan with the dataset, and writes ``run.json``."""
+def finalise_run(segments: Sequence[Segment], output: Output, summary: AnnotationSummary) -> None:
+    """Publishes, compares the plan with the dataset, and writes ``run.json``, whatever else fails."""
     try:
         finalise(output.store)
         summary.reconcile({segment.segment_id: segment for segment in segments}, output.outcomes())
     except NeufaceError as error:
         summary.failure = summary.failure or str(error)
-    summary.finished = time.time()
-    output.store.replace("run.json", summary.as_json())
-    return summary
+    except KeyboardInterrupt:
+        summary.interrupted = True
+    except Exception as error:
+        summary.failure = summary.failure or f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        summary.finished = time.time()
+        output.store.replace("run.json", summary.as_json())
 
 
 def provenance(config: AnnotateConfig, session: AnnotationSession, run_id: str) -> Provenance:

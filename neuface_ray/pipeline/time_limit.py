@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from neuface_ray.temporary import open_private, run_folder
 
 
 @contextmanager
@@ -16,9 +17,15 @@ def time_limit(name: str, timeout_s: float) -> Iterator[None]:
 
     The interpreter's watchdog thread does it without the interpreter lock, so no code in the body, native or not, can hold it
     up. Crashes in native code leave their traceback in the same place.
+
+    Args:
+        name: ``RUN/WHAT``; the traceback lies in the private folder of the run.
+
+    Raises:
+        NeufaceError: there is something in the place of that folder that is not this user's alone.
     """
-    trace_file = _trace_file(name)
-    with trace_file.open("w") as trace:
+    path = _trace_path(name)
+    with open(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as trace:
         faulthandler.enable(trace)
         faulthandler.dump_traceback_later(timeout_s, exit=True, file=trace)
         try:
@@ -26,19 +33,23 @@ def time_limit(name: str, timeout_s: float) -> Iterator[None]:
         finally:
             faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
-            trace_file.unlink(missing_ok=True)
+            clear_trace(name)
 
 
 def read_crash_trace(name: str) -> str | None:
     """The traceback left on this machine by a worker that died within ``time_limit``; empty if it was killed from outside, None
     if no worker died here."""
-    trace_file = _trace_file(name)
-    return trace_file.read_text(errors="replace") if trace_file.is_file() else None
+    try:
+        with open(open_private(_trace_path(name), os.O_RDONLY), errors="replace") as trace:
+            return trace.read()
+    except FileNotFoundError:
+        return None
 
 
 def clear_trace(name: str) -> None:
     """Removes what ``read_crash_trace`` reads."""
-    _trace_file(name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_trace_path(name))
 
 
 def exceeded_time_limit(trace: str | None) -> bool:
@@ -46,7 +57,6 @@ def exceeded_time_limit(trace: str | None) -> bool:
     return trace is not None and trace.startswith("Timeout (")
 
 
-def _trace_file(name: str) -> Path:
-    folder = Path(tempfile.gettempdir()) / f"neuface_ray_traces_{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{name}.txt"
+def _trace_path(name: str) -> str:
+    run_id, _, what = name.rpartition("/")
+    return os.path.join(run_folder(run_id), f"{what}.txt")

@@ -204,7 +204,7 @@ def _give_up(context: WorkerContext, segment: Segment, stage: str, tried: int) -
 
 
 def _trace_name(context: WorkerContext, segment: Segment, stage: str) -> str:
-    return f"{context.output.provenance.run_id}-{segment.segment_id}-{stage}"
+    return f"{context.output.provenance.run_id}/{segment.segment_id}-{stage}"
 
 
 def _quarantine(context: WorkerContext, segment: Segment, failure: Failure, exception: Exception | None = None) -> SegmentEnded:

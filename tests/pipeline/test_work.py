@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -118,8 +119,8 @@ def test_attempts_of_another_run_do_not_count(context):
 
 
 def test_a_segment_that_exceeded_the_time_limit_is_given_up_at_once(context):
-    name = f"{context.output.provenance.run_id}-{SEGMENT.segment_id}-annotate"
-    time_limit._trace_file(name).write_text("Timeout (0:00:05)!\nThread ...\n")
+    name = f"{context.output.provenance.run_id}/{SEGMENT.segment_id}-annotate"
+    Path(time_limit._trace_path(name)).write_text("Timeout (0:00:05)!\nThread ...\n")
     try:
         result = ended(context, "annotate", lambda: "never reached")
         assert (result.outcome, result.failure.error) == ("quarantined", "time_limit")
