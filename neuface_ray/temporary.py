@@ -28,13 +28,14 @@ _RUN_NAME = re.compile(r"[\w.-]{0,120}", re.ASCII)
 _locks: dict[str, int] = {}
 
 
-def process_folder() -> str:
-    """The folder of this process; it is removed when the process ends, or later by ``sweep``."""
-    path = _process_folder(os.getpid(), tempfile.gettempdir())
+def process_folder(within: str | None = None) -> str:
+    """The folder of this process, in the system's temporary folder or ``within`` another; it is removed when the process ends,
+    or later by ``sweep``. Its name has at most 39 characters."""
+    path = _process_folder(os.getpid(), within or tempfile.gettempdir())
     if os.path.isdir(path):
         return path
     _process_folder.cache_clear()  # somebody tidied up
-    return process_folder()
+    return process_folder(within)
 
 
 def run_folder(run_id: str) -> str:
@@ -66,9 +67,9 @@ def temporary_data_of_run(run_id: str) -> Iterator[None]:
         sweep()
 
 
-def sweep() -> None:
-    """Removes what processes and runs of this user left behind that are gone."""
-    folder, prefix = tempfile.gettempdir(), _prefix()
+def sweep(within: str | None = None) -> None:
+    """Removes what processes and runs of this user that are gone have left in the system's temporary folder, or ``within``."""
+    folder, prefix = within or tempfile.gettempdir(), _prefix()
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if name.startswith(prefix) and path not in _locks and _is_private(path):
@@ -89,7 +90,7 @@ def open_private(path: str, flags: int) -> int:
 
 @cache
 def _process_folder(pid: int, within: str) -> str:
-    sweep()
+    sweep(within)
     while True:
         path = tempfile.mkdtemp(prefix=f"{_prefix()}{pid}-", dir=within)
         if _lock(path, fcntl.LOCK_EX):
@@ -143,7 +144,7 @@ def _is_private(path: str) -> bool:
 
 
 def _prefix() -> str:
-    return f"neuface-ray-{os.getuid()}-"
+    return f"nfray-{os.getuid()}-"
 
 
 def _run_path(run_id: str) -> str:

@@ -97,7 +97,7 @@ def test_a_run_folder_that_is_not_ours_alone_is_refused(folder: Path, kind: str,
         (path / "s.txt").write_text("Timeout (forged)")
     if kind == "another user's":
         mine = os.getuid()
-        monkeypatch.setattr(temporary, "_prefix", lambda: f"neuface-ray-{mine}-")
+        monkeypatch.setattr(temporary, "_prefix", lambda: f"nfray-{mine}-")
         monkeypatch.setattr(os, "getuid", lambda: mine + 1)
     for use in (lambda: time_limit("r1/s", 60).__enter__(), lambda: read_crash_trace("r1/s"), lambda: clear_trace("r1/s")):
         with pytest.raises(NeufaceError, match="not a folder of this user alone"):

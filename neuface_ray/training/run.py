@@ -21,6 +21,7 @@ import neuface_ray
 from neuface_ray.errors import ModelFileError, NeufaceError, UsageError
 from neuface_ray.former import complete, differing
 from neuface_ray.heads import load_head
+from neuface_ray.machine import usable_cpus
 from neuface_ray.methods.recipe import Recipe
 from neuface_ray.methods.registry import build_recipe
 from neuface_ray.networks.weight_file import present_names
@@ -156,7 +157,7 @@ def _with_enough_cpus(config: TrainConfig) -> RayConfig:
     """Settings for which Ray, started on this machine, counts enough CPUs for workers and data tasks."""
     if config.ray.num_cpus is not None:
         return config.ray
-    return replace(config.ray, num_cpus=max(os.cpu_count() or 1, config.ray.workers * config.ray.cpus_per_worker + 1))
+    return replace(config.ray, num_cpus=max(usable_cpus(), config.ray.workers * config.ray.cpus_per_worker + 1))
 
 
 def _fit(settings: WorkerContext, recipe: Recipe) -> dict[str, Any]:
