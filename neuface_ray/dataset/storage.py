@@ -1,16 +1,19 @@
 """Where a dataset lies: a local or shared POSIX folder, or an object store (``object_store.py``).
 
 POSIX: the bytes are written and fsynced under ``_tmp/``, then ``link`` gives them their name (it fails if the name exists,
-on NFS as well), then the folder is fsynced.
+on NFS as well), then the folder is fsynced. Who may read them follows the umask of the process: under the usual 022 everybody
+on the machine can, under 077 this user alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from neuface_ray.dataset.object_store import ObjectStore
@@ -30,40 +33,43 @@ class PosixStore(Store):
         return os.path.join(self.root, *name.split("/"))
 
     def create(self, name: str, data: bytes) -> bool:
-        with explained(f"writing {name} in {self.root}"):
-            temporary, path = self._write_temporary(data), self._path(name)
-            try:
-                self._make_folder(os.path.dirname(path))
-                created = _link(temporary, path)
-            finally:
-                _unlink(temporary)
-            if created:
-                _sync_folder(os.path.dirname(path))
-            return created
+        return self._write(name, data, _link)
 
     def replace(self, name: str, data: bytes) -> None:
-        with explained(f"writing {name} in {self.root}"):
-            temporary, path = self._write_temporary(data), self._path(name)
-            try:
-                self._make_folder(os.path.dirname(path))
-                os.replace(temporary, path)
-            except OSError:
-                _unlink(temporary)
-                raise
-            _sync_folder(os.path.dirname(path))
+        self._write(name, data, _rename)
 
-    def _write_temporary(self, data: bytes) -> str:
+    def _write(self, name: str, data: bytes, give_name: Callable[[str, str], bool]) -> bool:
+        path = self._path(name)
+        with explained(f"writing {name} in {self.root}"):
+            for last in (False, False, True):
+                with self._temporary(data) as temporary:
+                    self._make_folder(os.path.dirname(path))
+                    try:
+                        written = give_name(temporary, path)
+                    except FileNotFoundError:
+                        if last or os.path.exists(temporary):
+                            raise
+                        continue  # a machine whose clock is ahead, on a file system without locks, took it for a leftover
+                if written:
+                    _sync_folder(os.path.dirname(path))
+                break
+            return written
+
+    @contextlib.contextmanager
+    def _temporary(self, data: bytes) -> Iterator[str]:
+        """Path of a durable file with these bytes; while the body runs it is locked, which shows that its writer lives."""
         self._make_folder(self._path(TEMPORARY))
         path = self._path(f"{TEMPORARY}/{uuid.uuid4().hex}")
         try:
             with open(path, "xb") as file:
+                with contextlib.suppress(OSError):  # a file system without locks: age alone tells leftovers
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError:
+                yield path
+        finally:
             _unlink(path)
-            raise
-        return path
 
     def _make_folder(self, folder: str) -> None:
         missing = []
@@ -105,12 +111,25 @@ class PosixStore(Store):
             open(path, "wb").close()
 
     def stale_temporaries(self, older_than_s: float = STALE_TEMPORARY_S) -> list[str]:
-        now, stale = time.time(), []
-        for name in self.names(TEMPORARY):
+        names, stale = self.names(TEMPORARY), []
+        now = self._now() if names else 0.0
+        for name in names:
             with contextlib.suppress(FileNotFoundError):
-                if now - os.stat(self._path(name)).st_mtime >= older_than_s:
+                path = self._path(name)
+                if now - os.stat(path).st_mtime >= older_than_s and not _is_locked(path):
                     stale.append(name)
         return stale
+
+    def _now(self) -> float:
+        """By the clock of the file system, which gave the files their times; this machine's may be hours ahead."""
+        path = self._path(f"{TEMPORARY}/{uuid.uuid4().hex}")
+        try:
+            with open(path, "xb") as file:
+                return os.fstat(file.fileno()).st_mtime
+        except OSError:  # readers may look for leftovers where they cannot write
+            return time.time()
+        finally:
+            _unlink(path)
 
     def arrow(self, name: str) -> tuple[str, Any]:
         from pyarrow import fs
@@ -152,6 +171,23 @@ def _link(source: str, target: str) -> bool:
             raise OSError(error.errno, message) from error
         raise
     return True
+
+
+def _rename(source: str, target: str) -> bool:
+    os.replace(source, target)
+    return True
+
+
+def _is_locked(path: str) -> bool:
+    """Whether the writer of this file lives; False also where there are no locks."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _unlink(path: str) -> bool:

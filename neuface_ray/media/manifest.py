@@ -15,12 +15,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neuface_ray.errors import DataError, UsageError
@@ -31,6 +32,11 @@ from neuface_ray.uri import SourceUri, is_remote, local_path, local_uri
 
 COLUMNS = ("uri", "sequence", "view", "start", "end", "offset_s", "person", "licence", "intrinsics", "world_to_camera")
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
+MOST_CHARACTERS = 32_768
+"""Of one value."""
+MOST_LINE_CHARACTERS = 1 << 20
+MOST_EXPANDED_BYTES = 1 << 30
+"""Of all text in a Parquet manifest, of which a small file can hold any amount."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,9 @@ def _csv_rows(path: str, name: str) -> Iterator[Mapping[str, Any]]:
 
 def _json_rows(path: str, name: str) -> Iterator[Mapping[str, Any]]:
     with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_CHARACTERS + 1), ""), start=1):
+            if len(line) > MOST_LINE_CHARACTERS:
+                raise UsageError(f"manifest {name}, line {number}: more than {MOST_LINE_CHARACTERS} characters")
             if not line.strip():
                 continue
             row = json.loads(line)
@@ -134,12 +142,40 @@ def _json_rows(path: str, name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _parquet_rows(path: str, name: str, most: int) -> Iterator[Mapping[str, Any]]:
+    """Rows of a table whose size is known before it is expanded: equal texts stay one, in a dictionary, until it is checked."""
     with pq.ParquetFile(path) as file:
-        _check_columns(dict.fromkeys(file.schema_arrow.names), f"manifest {name}")
+        table = file.schema_arrow
+        columns = [column for column in COLUMNS if column in table.names]
+        texts = [column for column in columns if pa.types.is_string(table.field(column).type)]
+        _check_columns(dict.fromkeys(table.names), f"manifest {name}")
         if file.metadata.num_rows > most:
             raise UsageError(f"manifest {name}: more than media.limits.max_files={most} rows")
-        for batch in file.iter_batches(columns=[column for column in COLUMNS if column in file.schema_arrow.names]):
+        _check_chunks(file.metadata, columns, name)
+    expanded = 0
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            for column in texts:
+                values = batch.column(column)
+                if (pc.max(pc.utf8_length(values.dictionary)).as_py() or 0) > MOST_CHARACTERS:
+                    raise UsageError(f"manifest {name}: a value of {column} has more than {MOST_CHARACTERS} characters")
+                expanded += pc.sum(pc.binary_length(values.dictionary_decode())).as_py() or 0
+            if expanded > MOST_EXPANDED_BYTES:
+                raise UsageError(f"manifest {name}: its text expands to more than {MOST_EXPANDED_BYTES} bytes")
             yield from batch.to_pylist()
+
+
+def _check_chunks(metadata: pq.FileMetaData, columns: Collection[str], name: str) -> None:
+    """Raises UsageError if the file says that a column holds more than its rows can: bytes, or numbers in lists."""
+    size = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            column = chunk.path_in_schema.partition(".")[0]
+            if column in columns:
+                size += chunk.total_uncompressed_size
+                if chunk.num_values > 16 * group.num_rows:
+                    raise UsageError(f"manifest {name}: rows of {column} hold more than 16 numbers")
+    if size > MOST_EXPANDED_BYTES:
+        raise UsageError(f"manifest {name}: it expands to more than {MOST_EXPANDED_BYTES} bytes")
 
 
 def _check_columns(row: Mapping[str, Any], where: str) -> None:
@@ -179,6 +215,8 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{where}: {column} is not text")
     text = str(value)
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(f"{where}: {column} has more than {MOST_CHARACTERS} characters")
     if column != "uri":
         text = text.strip()
     try:

@@ -24,7 +24,8 @@ class AnnotateConfig:
     input: str = REQUIRED
     """What to annotate: a video, an image, a folder, a glob, or a manifest (.csv, .jsonl, .parquet)."""
     output: str = REQUIRED
-    """Folder of the dataset (or an fsspec URL). Running again with the same output continues where it stopped."""
+    """Folder of the dataset (or an fsspec URL). Running again with the same output continues where it stopped. Who may read it
+    follows the umask: everybody on the machine under the usual 022, nobody else after `umask 077`."""
     head: str = "open_head"
     """Head model: open_head, or the path of a FLAME file."""
     seed: int = 0

@@ -5,6 +5,8 @@ import os
 import pickle
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -212,3 +214,72 @@ def test_errors_of_a_store_tell_no_credentials():
     shown = "".join(traceback.format_exception(refused.value))
     assert "no-such-bucket/out" in shown
     assert not [word for word in ("KEY", "SEC/", "RET@", "TOKEN") if word in shown]
+
+
+WRITER = """
+import os, sys
+from neuface_ray.dataset.storage import PosixStore
+link = os.link
+def wait(source, target):
+    print("written", flush=True)
+    sys.stdin.readline()
+    link(source, target)
+os.link = wait
+assert PosixStore(sys.argv[1]).create("name", b"precious")
+"""
+
+
+def test_a_living_writers_file_is_no_leftover_whatever_the_clock_says(tmp_path, monkeypatch):
+    """A clock that jumps by hours, or another machine's that is ahead, makes a file that was just written look old."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout.readline() == "written\n"
+    store, (temporary,) = PosixStore(str(tmp_path)), (tmp_path / "_tmp").iterdir()
+    os.utime(temporary, (0, 0))
+    assert store.stale_temporaries() == []
+    writer.communicate("go on\n", timeout=60)
+    assert writer.returncode == 0
+    assert store.names() == ["name"]
+
+    store.touch("_tmp/of another machine")
+    monkeypatch.setattr(time, "time", lambda: os.stat(tmp_path).st_mtime + 7 * 3600)
+    assert store.stale_temporaries() == []
+
+
+def test_a_dead_writers_file_is_a_leftover(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout.readline() == "written\n"
+    writer.kill()
+    writer.communicate()
+    (temporary,) = (tmp_path / "_tmp").iterdir()
+    os.utime(temporary, (0, 0))
+    assert PosixStore(str(tmp_path)).stale_temporaries() == [f"_tmp/{temporary.name}"]
+
+
+def test_a_file_that_was_taken_for_a_leftover_is_written_again(tmp_path, monkeypatch):
+    link, taken = os.link, []
+
+    def take_away_once(source, target):
+        if not taken:
+            taken.append(os.unlink(source))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", take_away_once)
+    store = PosixStore(str(tmp_path))
+    assert store.create("name", b"precious")
+    assert (store.names(), store.read("name"), len(taken)) == (["name"], b"precious", 1)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_a_dataset_follows_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        store = PosixStore(str(tmp_path / "out"))
+        store.create("frames/a", b"1")
+        store.replace("run.json", b"2")
+        store.touch("_attempts/b")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuface_ray.errors import UsageError
-from neuface_ray.media import Limits, MediaConfig
+from neuface_ray.media import Limits, MediaConfig, manifest
 from neuface_ray.media.manifest import read_manifest
 
 K = [500.0, 0, 320, 0, 500, 240, 0, 0, 1]
@@ -178,3 +178,21 @@ def test_any_row_is_read_or_refused(tmp_path: Path, row: dict) -> None:
         return
     assert entry.start is None or entry.start >= 0
     assert entry.end is None or entry.end > (entry.start or 0)
+
+
+def test_manifests_expand_no_further_than_is_useful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files that hold much: one long text for many rows, many texts, a list without an end, a line without an end."""
+
+    def parquet(name: str, **columns: object) -> Path:
+        pq.write_table(pa.table(columns), tmp_path / name, compression="zstd")
+        assert (tmp_path / name).stat().st_size < 10**5
+        return tmp_path / name
+
+    fails(parquet("long.parquet", uri=["x" * 5_000_000] * 50), "a value of uri has more than 32768 characters")
+    fails(parquet("list.parquet", uri=["a.mp4"], intrinsics=[[0.0] * 10**6]), "intrinsics hold more than 16 numbers")
+    monkeypatch.setattr(manifest, "MOST_EXPANDED_BYTES", 10**6)
+    fails(parquet("many.parquet", uri=["x" * 1000] * 2000), "text expands to more than 1000000 bytes")
+    (tmp_path / "line.jsonl").write_text('{"uri": "a.mp4", "note": "' + "x" * 2_000_000 + '"}\n')
+    fails(tmp_path / "line.jsonl", "line 1: more than 1048576 characters")
+    (tmp_path / "long.csv").write_text("uri\n" + "x" * 40_000 + "\n")
+    fails(tmp_path / "long.csv", "uri has more than 32768 characters")
