@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from neuface_ray import cli
+from neuface_ray.dataset import __main__ as commands
 from neuface_ray.dataset.__main__ import main as look_after
 from neuface_ray.errors import NeufaceError, UsageError
 from neuface_ray.screen import printable, printable_line
@@ -48,3 +49,14 @@ def test_wrong_arguments_are_repeated_without_secrets(arguments: list[str], caps
         assert exit_code(command, arguments) == 2
         shown = capsys.readouterr().err
         assert not [word for word in SECRETS if word in shown], shown
+
+
+def test_unexpected_errors_of_the_dataset_commands_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def fail(path: str, *_: object) -> None:
+        raise ValueError(f"cannot open {path}")
+
+    monkeypatch.setattr(commands, "verify", fail)
+    assert look_after(["verify", ADDRESS]) == 1
+    shown = capsys.readouterr().err
+    assert "ValueError: cannot open s3://bucket/out" in shown
+    assert not [word for word in SECRETS if word in shown], shown

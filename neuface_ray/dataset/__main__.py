@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 from neuface_ray.dataset.delete import delete
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m neufa
         return 2
     except NeufaceError as error:
         show_error(f"error: {error}")
+        return 1
+    except Exception:
+        show_error(traceback.format_exc())  # it may hold what the user typed
         return 1
 
 

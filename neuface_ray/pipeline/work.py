@@ -22,6 +22,7 @@ from neuface_ray.media import MediaConfig, prepare
 from neuface_ray.pipeline.config import AnnotateConfig
 from neuface_ray.pipeline.segment import AnnotatedClip, AnnotationSession
 from neuface_ray.pipeline.time_limit import clear_trace, exceeded_time_limit, read_crash_trace, time_limit
+from neuface_ray.screen import show_error
 from neuface_ray.types import FaceClip, Segment
 from neuface_ray.uri import redact_text, redact_uri
 
@@ -179,7 +180,7 @@ def attempt(context: WorkerContext, segment: Segment, stage: str, work: Callable
                     raise _quarantine(context, segment, _failure(error, stage), error) from error
                 except Exception as error:
                     if _gpu_is_lost(error):
-                        traceback.print_exc()
+                        show_error(traceback.format_exc())
                         os._exit(1)  # a new worker counts this try and begins the next
                     if tried + 1 >= context.config.max_attempts:
                         raise _quarantine(context, segment, _failure(error, stage), error) from error

@@ -24,6 +24,7 @@ from neuface_ray.heads import HeadModel, load_head
 from neuface_ray.heads.sequence_meshes import SequenceMeshes, build_meshes
 from neuface_ray.media.config import Limits
 from neuface_ray.media.footage import open_source
+from neuface_ray.screen import printable_line
 from neuface_ray.types import MeshSequence
 from neuface_ray.uri import is_remote
 from neuface_ray.visualization.contact_sheet import contact_sheet
@@ -100,7 +101,7 @@ def draw(config: ReportConfig) -> list[Path]:
                 bands.append((view.clip_caption(), frames, view.region))
         except DataError as error:
             problem = error
-            _LOG.warning("clip %s is left out of the report: %s", clip_id, error)
+            _LOG.warning("clip %s is left out of the report: %s", clip_id, printable_line(str(error)))
     if not bands:
         raise problem or UsageError(f"{config.dataset} holds no clips to show")
     sheet = folder / "contact_sheet.png"
