@@ -172,8 +172,8 @@ class ObjectStore(Store):
         """Whether the fsspec package makes the exclusive create itself instead of inheriting the one that looks and writes."""
         makers = (vars(kind).get(name) for kind in type(self._located[0]).__mro__ for name in ("_pipe_file", "pipe_file"))
         first = next(maker for maker in makers if maker is not None)
-        own = first.__module__ not in ("fsspec.spec", "fsspec.asyn") and "mode" in inspect.signature(first).parameters
-        return self._scheme in CONDITIONAL_WRITES or own
+        overridden = first.__module__ not in ("fsspec.spec", "fsspec.asyn") and "mode" in inspect.signature(first).parameters
+        return self._scheme in CONDITIONAL_WRITES or overridden
 
     def _race(self) -> bool:
         """Whether of several creators at once exactly one wins, and its bytes stay, also when one more comes later."""
