@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m neufa
         ("info", "what it holds and how it was made"),
         ("verify", "check every file, hash, row and key"),
         ("publish", "publish what is staged; completes an interrupted publish"),
-        ("delete", "remove a person or a recording from every table and file"),
+        ("delete", "remove a person or a recording from every table, file and version, for ever"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("path", metavar="DIR", help="folder or URL of the dataset")
@@ -91,6 +91,7 @@ def _delete(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.match!r}: name whom to delete, as person=NAME or sequence_id=NAME")
     rows = delete(options.path, **{key: value})
     show("deleted " + ", ".join(f"{count} {name}" for name, count in rows.items()))
+    show("They are kept out from now on, also if nothing of theirs was there.")
     show("report/ and run.json were removed too. Copies and pictures elsewhere are not reached by this.")
     return 0
 

@@ -28,14 +28,14 @@ def end_attempts(store: Store, segment_id: str) -> None:
     """Forget the attempts of all runs: the segment has an outcome."""
     for name in store.names(_folder(segment_id)):
         if name.rpartition("/")[2].startswith(f"{segment_id}."):
-            store.remove(name)
+            store.remove(name, durably=False)
 
 
 def forget_attempts(store: Store, segment_ids: set[str]) -> None:
     """The same for many segments at once: for workers that died between their commit and their tidying up."""
     for name in store.names(FOLDER):
         if name.rpartition("/")[2].partition(".")[0] in segment_ids:
-            store.remove(name)
+            store.remove(name, durably=False)
 
 
 def _folder(segment_id: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from neuface_ray.dataset.attempts import begin_attempt, count_attempts, end_attempts
+from neuface_ray.dataset.deleted import read_deletions, share_deletions, sources_of
 from neuface_ray.dataset.descriptor import claim, of_dataset
-from neuface_ray.dataset.rows import Provenance, Rows, quarantine_row, segment_row
-from neuface_ray.dataset.schema import COMMITTED, QUARANTINED, version_of
-from neuface_ray.dataset.snapshot import part_outcomes, read_snapshot, snapshot_numbers
+from neuface_ray.dataset.rows import Provenance, Rows, deleted_rows, quarantine_row, segment_row
+from neuface_ray.dataset.schema import COMMITTED, DELETED, QUARANTINED, version_of
+from neuface_ray.dataset.snapshot import newest_valid_snapshot, part_outcomes, read_snapshot, read_view, snapshot_numbers
 from neuface_ray.dataset.staged import (
     Outcome,
     check_segment_id,
@@ -23,6 +24,7 @@ from neuface_ray.dataset.staged import (
     staged_name,
 )
 from neuface_ray.dataset.storage import OutputError, Store, open_store
+from neuface_ray.dataset.versions import base_path, version_path
 from neuface_ray.errors import DataError, NeufaceError, UsageError
 from neuface_ray.types import Segment
 
@@ -63,12 +65,13 @@ class Output:
         """
         if on_change not in ("refuse", "new_version"):
             raise UsageError(f"on_change={on_change!r}: must be refuse or new_version")
-        base, version = str(path).rstrip("/"), 1
+        version, opened = 1, str(path).rstrip("/")
         while True:
-            store = open_store(base if version == 1 else f"{base}.v{version}")
+            store = open_store(version_path(opened, version))
             store.open_for_writing()
             differences = claim(store, provenance, former or {})
             if not differences:
+                _obey_deletions(store)
                 return cls(store, of_dataset(store, provenance))
             if on_change == "refuse":
                 raise UsageError(
@@ -87,18 +90,27 @@ class Output:
 
     # What is done
 
-    def outcomes(self) -> dict[str, str]:
-        """Outcome (``committed``, ``quarantined`` or ``deleted``) of every segment that has one; call it in the driver."""
+    def outcomes(self, segments: Iterable[Segment] = ()) -> dict[str, str]:
+        """Outcome (``committed``, ``quarantined`` or ``deleted``) of every segment that has one; call it in the driver.
+
+        Those of ``segments`` that must not be in the dataset are deleted, also if nothing of them ever was there.
+        """
         staged = [(parse_name(name)[0], outcome) for name, outcome in list_staged(self.store).items()]
         best = self._published()  # second: what is published meanwhile vanishes from the staged files
         for segment_id, outcome in staged:
             if segment_id not in best or outcome.rank > best[segment_id].rank:
                 best[segment_id] = outcome
-        return {segment_id: outcome.kind for segment_id, outcome in best.items()}
+        found = {segment_id: outcome.kind for segment_id, outcome in best.items()}
+        if deletions := read_deletions(self.store):
+            not_yet_erased = set().union(*read_view(self.store).erased.values())
+            found |= dict.fromkeys(not_yet_erased, DELETED)
+            found |= {segment.segment_id: DELETED for segment in segments if deletions.cover_segment(segment)}
+        return found
 
     def pending(self, segments: Iterable[Segment], retry_quarantined: bool = False) -> list[Segment]:
         """The segments that still have to be run, in the order of ``segments``."""
-        done = self.outcomes()
+        segments = list(segments)
+        done = self.outcomes(segments)
         skipped = {i for i, kind in done.items() if not (retry_quarantined and kind == QUARANTINED)}
         return [segment for segment in segments if segment.segment_id not in skipped]
 
@@ -106,6 +118,10 @@ class Output:
         """The segment is committed (or deleted for good); quarantined ones are not done. Cheap enough for every segment."""
         outcome = self._outcome(segment_id)
         return outcome is not None and outcome.kind != QUARANTINED
+
+    def is_deleted(self, segment: Segment, sources: Iterable[str] = ()) -> bool:
+        """The person, recording or segment was deleted for good, or one of ``sources`` (sha256 of the videos) was."""
+        return read_deletions(self.store).cover_segment(segment, sources)
 
     def _outcome(self, segment_id: str) -> Outcome | None:
         check_segment_id(segment_id)
@@ -147,7 +163,8 @@ class Output:
         """Commit everything of a segment: the results of ``clip_rows`` for each of its clips (none is allowed).
 
         When it returns, the rows are durable and visible to readers, all of them. True if they are this call's; False if the
-        segment was committed before (by another worker, run or attempt), whose rows then stand.
+        segment was committed before (by another worker, run or attempt), whose rows then stand, or must not be in the dataset
+        because the person, the recording or the video was deleted.
         Raises OutputError if they cannot be written (the run must stop), DataError if clip ids are repeated.
         """
         check_segment_id(segment.segment_id)
@@ -155,9 +172,8 @@ class Output:
         if self.is_done(segment.segment_id):
             created = False
         else:
-            outcome = Outcome(COMMITTED)
             summary = segment_row(segment, COMMITTED, rows, self.attempts(segment.segment_id), self.provenance.run_id)
-            created = self._stage(segment.segment_id, outcome, rows | summary)
+            created = self._stage(segment, Outcome(COMMITTED), rows | summary)
         end_attempts(self.store, segment.segment_id)
         return created
 
@@ -186,12 +202,47 @@ class Output:
         trace = "".join(tracebacks.format_exception(exception)) if exception is not None else ""
         rows = quarantine_row(segment, stage, error or "unknown", message or "", trace, attempts, self.provenance)
         summary = segment_row(segment, QUARANTINED, {}, attempts, self.provenance.run_id)
-        created = self._stage(segment_id, Outcome(QUARANTINED, attempts), rows | summary)
+        created = self._stage(segment, Outcome(QUARANTINED, attempts), rows | summary)
         end_attempts(self.store, segment_id)
         return created
 
-    def _stage(self, segment_id: str, outcome: Outcome, tables: Rows) -> bool:
-        return self.store.create(staged_name(segment_id, outcome), encode(segment_id, outcome, tables))
+    def _stage(self, segment: Segment, outcome: Outcome, tables: Rows) -> bool:
+        """The list of deletions is asked before the rows are written, and after, in case it grew meanwhile."""
+        segment_id, sources = segment.segment_id, sources_of(tables.get("clips"))
+        if self._refuse(segment, sources):
+            return False
+        name = staged_name(segment_id, outcome)
+        created = self.store.create(name, encode(segment_id, outcome, tables))
+        if created and self._refuse(segment, sources):
+            self.store.remove(name)
+            return False
+        return created
+
+    def _refuse(self, segment: Segment, sources: set[str]) -> bool:
+        """True for what was deleted. A segment that is known by its video alone gets a mark, or it would be computed again."""
+        deletions = read_deletions(self.store)
+        if not deletions.cover_segment(segment, sources):
+            return False
+        if not deletions.cover_segment(segment):
+            mark = encode(segment.segment_id, Outcome(DELETED), deleted_rows([segment.segment_id]))
+            self.store.create(staged_name(segment.segment_id, Outcome(DELETED)), mark)
+        return True
+
+
+def _obey_deletions(store: Store) -> None:
+    """Share the list of deletions of the first version; UsageError if it is lost or damaged."""
+    try:
+        base = base_path(store.root)
+        if base != store.root:
+            share_deletions(open_store(base), store)
+        lost = newest_valid_snapshot(store).erased - read_deletions(store).names
+    except OutputError as error:
+        raise UsageError(str(error)) from error
+    if lost:
+        raise UsageError(
+            f"{store.root}: {len(lost)} files of its list of deletions are lost, so that it is not known who must not come "
+            "back; restore the folder _deleted/"
+        )
 
 
 def _concatenated(segment: Segment, clips: Iterable[Rows], version: int) -> Rows:

@@ -13,10 +13,10 @@ from neuface_ray.dataset.schema import KEYS, QUARANTINED, TABLES, layout_of, sch
 Tables = dict[str, pa.Table]
 
 
-def check_tables(tables: Tables, head_model: str | None) -> Iterator[tuple[str, str]]:
+def check_tables(tables: Tables, head_model: str | None = None, seed: int | None = None) -> Iterator[tuple[str, str]]:
     """(code, detail) of everything that is wrong with the tables of one part or staged file.
 
-    Codes: ``schema``, ``duplicate_key``, ``row_count``, ``row_order``, ``frame_count``, ``head_model``, ``null_key``.
+    Codes: ``schema``, ``duplicate_key``, ``row_count``, ``row_order``, ``frame_count``, ``head_model``, ``seed``, ``null_key``.
     """
     problems = list(_schemas(tables))
     yield from problems
@@ -30,6 +30,8 @@ def check_tables(tables: Tables, head_model: str | None) -> Iterator[tuple[str, 
     for name in ("frames", "clips", "vertices") if head_model else ():
         if name in tables and set(pc.unique(tables[name]["head_model"]).to_pylist()) - {head_model}:
             yield "head_model", f"{name} holds rows of another head than {head_model}"
+    if seed is not None and "clips" in tables and set(pc.unique(tables["clips"]["seed"]).to_pylist()) - {seed}:
+        yield "seed", f"clips were made with another seed than {seed}"
 
 
 def _schemas(tables: Tables) -> Iterator[tuple[str, str]]:

@@ -10,13 +10,17 @@ from typing import Any
 
 from neuface_ray.dataset.privacy import clean_config
 from neuface_ray.dataset.rows import ROWS_VERSION, Provenance
-from neuface_ray.dataset.schema import SCHEMA_VERSIONS
+from neuface_ray.dataset.schema import SCHEMA_VERSIONS, TABLES
 from neuface_ray.dataset.storage import Store
 from neuface_ray.errors import UsageError
 from neuface_ray.former import complete, differing
 from neuface_ray.renamed import METHODS, translate
 
 DESCRIPTOR = "dataset.json"
+COPY = "_descriptor.json"
+"""``dataset.json`` as it was at the beginning: written once, before it, and never changed; it stands in when that is lost."""
+_CONTENT = (*TABLES, "_staged", "_snapshots")
+_REPAIR = "python -m neuface_ray.dataset verify DIR --repair"
 _MAKERS = {"shared": "the shared media, gate and head code", "method": "the method"}
 
 
@@ -44,17 +48,44 @@ def read_descriptor(store: Store) -> dict[str, Any]:
     try:
         return json.loads(store.read(DESCRIPTOR))
     except FileNotFoundError as error:
+        if store.exists(COPY):
+            raise UsageError(f"{store.root} has lost its {DESCRIPTOR}; `{_REPAIR}` restores it from {COPY}") from error
         raise UsageError(f"{store.root} is not a dataset: it has no {DESCRIPTOR}") from error
     except ValueError as error:
-        raise UsageError(f"{store.root}/{DESCRIPTOR} is damaged ({error}); `python -m neuface_ray.dataset verify`") from error
+        raise UsageError(f"{store.root}/{DESCRIPTOR} is damaged ({error}); `{_REPAIR}` restores it from {COPY}") from error
 
 
 def claim(store: Store, provenance: Provenance, former: Mapping[str, Any]) -> list[str]:
-    """Writes the descriptor if there is none; else returns how the rows that are there were made differently."""
-    wanted = make_descriptor(provenance)
+    """Writes the descriptor if the dataset is new; else returns how the rows that are there were made differently.
+
+    A descriptor that is lost is restored from its copy. Raises UsageError if that is lost too and there are rows: nobody knows
+    then what may join them.
+    """
     if not store.exists(DESCRIPTOR):
-        store.create(DESCRIPTOR, json.dumps(wanted, indent=2).encode())
-    return differences(read_descriptor(store), wanted, former)
+        if not store.exists(COPY):
+            if any(store.names(folder) for folder in _CONTENT) and not store.exists(DESCRIPTOR):
+                raise UsageError(
+                    f"{store.root} holds rows, but {DESCRIPTOR} and {COPY} are lost, so that it is not known what they were "
+                    "made with; restore one of them or use another output"
+                )
+            store.create(COPY, json.dumps(make_descriptor(provenance), indent=2).encode())
+        restore_descriptor(store)
+    elif not store.exists(COPY):  # from before there was one
+        store.create(COPY, store.read(DESCRIPTOR))
+    return differences(read_descriptor(store), make_descriptor(provenance), former)
+
+
+def restore_descriptor(store: Store, replace: bool = False) -> None:
+    """Write ``dataset.json`` from its copy; ``replace``: also if there is one."""
+    (store.replace if replace else store.create)(DESCRIPTOR, store.read(COPY))
+
+
+def is_restorable(store: Store) -> bool:
+    """The copy of the descriptor is there and can be read."""
+    try:
+        return isinstance(json.loads(store.read(COPY)), dict)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def of_dataset(store: Store, provenance: Provenance) -> Provenance:

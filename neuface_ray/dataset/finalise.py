@@ -24,6 +24,11 @@ def finalise(path: str | Store) -> dict[str, Any]:
     """
     store = path if isinstance(path, Store) else open_store(path)
     publish(store)
+    return describe(store)
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """Write ``dataset.json`` and ``README.md`` from what is there; returns the descriptor."""
     dataset = MeshDataset(store)
     forget_attempts(store, set(dataset.table("segments", ["segment_id"])["segment_id"].to_pylist()))
     licences = set(dataset.clips(["licence"])["licence"].to_pylist())

@@ -115,13 +115,18 @@ class ObjectStore(Store):
     def size(self, name: str) -> int:
         return self._located[0].size(self._path(name))
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, durably: bool = True) -> bool:
         with self._explained(f"removing {name}"):
             try:
                 self._located[0].rm_file(self._path(name))
             except FileNotFoundError:
                 return False
             return True
+
+    def move(self, name: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.replace(target, self.read(name))
+            self.remove(name)
 
     def touch(self, name: str) -> None:
         self.replace(name, b"\n")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neuface_ray.dataset.schema import schema
-from neuface_ray.dataset.snapshot import Part, PublicFile
+from neuface_ray.dataset.snapshot import Part, PublicFile, public_name
 from neuface_ray.dataset.storage import OutputError, Store
 
 TARGET_BYTES = 128 * 2**20
@@ -76,12 +77,13 @@ class PartWriter:
     """Turns the tables of segments, which come in their final order, into parts of about ``target_bytes`` per largest file.
 
     Args:
-        number: the snapshot for which the files are written.
+        number: the snapshot for which the files are written; their names carry it and a name of this publisher.
         always: tables that get a file, be it without rows, so that a plain glob over them finds something.
     """
 
     def __init__(self, store: Store, number: int, target_bytes: int, always: tuple[str, ...] = ()):
-        self._store, self._number, self._target, self._always = store, number, target_bytes, always
+        self._store, self._target, self._always = store, target_bytes, always
+        self._prefix = f"{number:08d}-{uuid.uuid4().hex[:8]}"
         self._files: dict[str, _TableFile] = {}
         self._parts: list[Part] = []
 
@@ -91,6 +93,10 @@ class PartWriter:
             self._file(name).add(table)
         if max(file.size() for file in self._files.values()) >= self._target:
             self.finish_part()
+
+    def add_rows(self, table: str, rows: pa.Table) -> None:
+        """Add rows of many segments to one table of the part; they are in their final order."""
+        self._file(table).add(rows)
 
     def _file(self, name: str) -> _TableFile:
         return self._files.setdefault(name, _TableFile(min(_ROW_GROUP_BYTES, self._target // 8)))
@@ -107,13 +113,13 @@ class PartWriter:
         for name in self._always:
             self._file(name).add(schema(name).empty_table())
         self._always = ()
-        index, files = len(self._parts), {}
+        name, files = f"{self._prefix}-{len(self._parts):04d}", {}
         for table in _WRITE_ORDER:
             if table in self._files:
                 rows, data = self._files[table].rows, self._files[table].finish()
                 digest = hashlib.sha256(data).hexdigest()
-                path = f"{table}/{table}-{self._number:08d}-{index:04d}-{digest[:16]}.parquet"
+                path = public_name(table, name, digest)
                 self._store.create(path, data)
                 files[table] = PublicFile(path, rows, len(data), digest)
-        self._parts.append(Part(f"{self._number:08d}-{index:04d}", files))
+        self._parts.append(Part(name, files))
         self._files = {}

@@ -270,7 +270,7 @@ class MeshDataset:
 
     def _pieces(self) -> list[_Piece]:
         view = self._view
-        parts = [_Piece(part, view.superseded.get(part.name, frozenset())) for part in view.snapshot.parts]
+        parts = [_Piece(part, view.hidden(part)) for part in view.snapshot.parts]
         return parts + [_Piece(name) for name in view.staged]
 
     def _segments(self, piece: _Piece) -> frozenset[str]:
@@ -296,7 +296,8 @@ class MeshDataset:
     ) -> list[pa.Table]:
         if isinstance(piece.source, str):
             tables = read_staged(self.store, piece.source)
-            source = pads.dataset(tables[name]) if name in tables else None
+            shown = name in tables and not self._view.deletions.cover_tables(tables)
+            source = pads.dataset(tables[name]) if shown else None
         elif name in piece.source.files:
             path, filesystem = self.store.arrow(piece.source.files[name].path)
             source = pads.dataset([path], filesystem=filesystem, format="parquet")

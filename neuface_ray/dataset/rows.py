@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from neuface_ray.dataset.privacy import clean_config
-from neuface_ray.dataset.schema import SCHEMA_VERSION, Layout, schema
+from neuface_ray.dataset.schema import DELETED, SCHEMA_VERSION, Layout, schema
 from neuface_ray.errors import DataError, UsageError
 from neuface_ray.types import Camera, FaceClip, GateDecision, MeshSequence, Quality, Segment, View
 from neuface_ray.uri import redact_text, redact_uri, valid_text
@@ -292,6 +293,12 @@ def segment_row(segment: Segment, outcome: str, rows: Rows, attempts: int, run_i
         "content_hash": None,
     }
     return {"segments": _table("segments", {name: [value] for name, value in row.items()}, Layout(), 1)}
+
+
+def deleted_rows(segment_ids: Sequence[str]) -> Rows:
+    """The marks that remain of deleted segments: their ids and nothing else."""
+    rows = [{"segment_id": i, "outcome": DELETED, "n_clips": 0, "n_frames": 0, "n_vertices": 0} for i in segment_ids]
+    return {"segments": pa.Table.from_pylist(rows, schema=schema("segments"))}
 
 
 def segment_to_json(segment: Segment) -> str:

@@ -2,7 +2,8 @@
 
     magic (8 bytes) | header length (8 bytes, little-endian) | header JSON | one Arrow stream per table | sha256 of all before
 
-Its name is its outcome: ``_staged/ab/SEGMENT.committed``, or ``_staged/ab/SEGMENT.quarantined-000003`` after three attempts.
+Its name is its outcome: ``_staged/ab/SEGMENT.committed``, ``_staged/ab/SEGMENT.quarantined-000003`` after three attempts, or
+``_staged/ab/SEGMENT.deleted`` (without rows).
 Of several outcomes of one segment the highest in ``rank`` counts: deleted over committed over quarantined,
 more attempts over fewer. That order makes retries and late workers harmless, whatever the order in which they arrive.
 """
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from neuface_ray.dataset.deleted import Deletions, sources_of
 from neuface_ray.dataset.schema import COMMITTED, DELETED, QUARANTINED, TABLES
 from neuface_ray.dataset.storage import OutputError, Store
 from neuface_ray.errors import UsageError
@@ -25,7 +27,7 @@ FOLDER = "_staged"
 _MAGIC = b"NFSTAGE1"
 _HEAD_BYTES = 2**16
 _SEGMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,119}")
-_NAME = re.compile(rf"{FOLDER}/[^/]+/([A-Za-z0-9][A-Za-z0-9_-]*)\.(committed|quarantined-(\d{{6}}))")
+_NAME = re.compile(rf"{FOLDER}/[^/]+/([A-Za-z0-9][A-Za-z0-9_-]*)\.(committed|deleted|quarantined-(\d{{6}}))")
 
 
 class Outcome(NamedTuple):
@@ -54,7 +56,7 @@ def check_segment_id(segment_id: str) -> None:
 
 def staged_name(segment_id: str, outcome: Outcome) -> str:
     """Path within the dataset of a segment's staged file; quarantined ones carry their attempts."""
-    suffix = outcome.kind if outcome.kind == COMMITTED else f"{outcome.kind}-{outcome.attempts:06d}"
+    suffix = f"{outcome.kind}-{outcome.attempts:06d}" if outcome.kind == QUARANTINED else outcome.kind
     return f"{FOLDER}/{shard(segment_id)}/{segment_id}.{suffix}"
 
 
@@ -63,8 +65,8 @@ def parse_name(name: str) -> tuple[str, Outcome] | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    segment_id, _, attempts = match.groups()
-    return segment_id, Outcome(COMMITTED) if attempts is None else Outcome(QUARANTINED, int(attempts))
+    segment_id, kind, attempts = match.groups()
+    return segment_id, Outcome(kind) if attempts is None else Outcome(QUARANTINED, int(attempts))
 
 
 def list_staged(store: Store, segment_id: str | None = None) -> dict[str, Outcome]:
@@ -81,6 +83,8 @@ def encode(segment_id: str, outcome: Outcome, tables: Mapping[str, pa.Table]) ->
         "segment_id": segment_id,
         "outcome": list(outcome),
         "order": segment_order(tables["segments"]),
+        "person": tables["segments"]["person"][0].as_py(),
+        "sources": sorted(sources_of(tables.get("clips"))),
         "tables": {name: [len(blob), tables[name].num_rows] for name, blob in blobs.items()},
     }
     head = json.dumps(header).encode()
@@ -115,11 +119,28 @@ def read_staged(store: Store, name: str) -> dict[str, pa.Table]:
     return tables
 
 
-def read_order(store: Store, name: str) -> tuple:
-    """Where the segment of a staged file stands among others, from the file's beginning alone, unverified."""
+class StagedHead(NamedTuple):
+    """What the beginning of a staged file tells: the segment's place among others (``order``) and whose it is."""
+
+    segment_id: str
+    order: tuple
+    person: str | None
+    sources: tuple[str, ...]
+
+    def is_covered(self, deletions: Deletions) -> bool:
+        """The list of deletions covers it."""
+        return deletions.cover(self.segment_id, self.order[0], self.person, self.sources)
+
+
+def read_head(store: Store, name: str) -> StagedHead:
+    """From the file's beginning alone, unverified; from all of it if it was written before the beginning told the person."""
     try:
         start = store.read(name, _HEAD_BYTES)
-        return tuple(json.loads(start[16 : 16 + int.from_bytes(start[8:16], "little")])["order"])
+        header = json.loads(start[16 : 16 + int.from_bytes(start[8:16], "little")])
+        if "person" not in header:
+            tables = read_staged(store, name)
+            header |= {"person": tables["segments"]["person"][0].as_py(), "sources": sources_of(tables.get("clips"))}
+        return StagedHead(header["segment_id"], tuple(header["order"]), header["person"], tuple(header["sources"]))
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(f"{store.root}/{name}") from error
 

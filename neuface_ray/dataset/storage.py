@@ -13,7 +13,7 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from neuface_ray.dataset.object_store import ObjectStore
@@ -100,9 +100,29 @@ class PosixStore(Store):
     def size(self, name: str) -> int:
         return os.stat(self._path(name)).st_size
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, durably: bool = True) -> bool:
         with explained(f"removing {name} in {self.root}"):
-            return _unlink(self._path(name))
+            removed = _unlink(self._path(name))
+            if removed and durably:
+                _sync_folder(os.path.dirname(self._path(name)))
+            return removed
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        folders = {os.path.dirname(self._path(name)) for name in names if self.remove(name, durably=False)}
+        for folder in sorted(folders):
+            _sync_folder(folder)
+
+    def sync(self, folder: str) -> None:
+        with explained(f"syncing {folder} in {self.root}"), contextlib.suppress(FileNotFoundError):
+            _sync_folder(self._path(folder))
+
+    def move(self, name: str, target: str) -> None:
+        path, new = self._path(name), self._path(target)
+        with explained(f"moving {name} to {target} in {self.root}"), contextlib.suppress(FileNotFoundError):
+            self._make_folder(os.path.dirname(new))
+            os.replace(path, new)
+            _sync_folder(os.path.dirname(new))
+            _sync_folder(os.path.dirname(path))
 
     def touch(self, name: str) -> None:
         path = self._path(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from neuface_ray.errors import NeufaceError
@@ -61,8 +61,20 @@ class Store(ABC):
         """Size in bytes; FileNotFoundError if absent."""
 
     @abstractmethod
-    def remove(self, name: str) -> bool:
-        """Remove ``name``; False if it was already gone."""
+    def remove(self, name: str, durably: bool = True) -> bool:
+        """Remove ``name``; False if it was already gone. ``durably``: it cannot come back when power fails."""
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Remove all of these durably."""
+        for name in names:
+            self.remove(name)
+
+    def sync(self, folder: str) -> None:  # noqa: B027  (object stores keep what they have answered)
+        """What was removed from the folder before cannot come back when power fails."""
+
+    @abstractmethod
+    def move(self, name: str, target: str) -> None:
+        """Give ``name`` the new name ``target``; nothing happens if it was already gone."""
 
     @abstractmethod
     def touch(self, name: str) -> None:

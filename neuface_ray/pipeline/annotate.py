@@ -167,7 +167,7 @@ def finalise_run(segments: Sequence[Segment], output: Output, summary: Annotatio
     """Publishes, compares the plan with the dataset, and writes ``run.json``, whatever else fails."""
     try:
         finalise(output.store)
-        summary.reconcile({segment.segment_id: segment for segment in segments}, output.outcomes())
+        summary.reconcile({segment.segment_id: segment for segment in segments}, output.outcomes(segments))
     except NeufaceError as error:
         summary.failure = summary.failure or str(error)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neuface_ray.dataset.privacy import without_credentials
-from neuface_ray.dataset.schema import QUARANTINED
+from neuface_ray.dataset.schema import DELETED, QUARANTINED
 from neuface_ray.pipeline.work import FATAL, SegmentResult
 from neuface_ray.screen import printable, printable_line
 from neuface_ray.types import Segment
@@ -86,7 +86,8 @@ class AnnotationSummary:
                 self.nme.append(clip.nme)
 
     def reconcile(self, segments: Mapping[str, Segment], outcomes: Mapping[str, str]) -> None:
-        """Compares the plan with what the dataset holds."""
+        """Compares the plan with what the dataset holds; forgets the failures of those who were deleted meanwhile."""
+        self.quarantined = {key: each for key, each in self.quarantined.items() if outcomes.get(key) != DELETED}
         self.missing = [redact_uri(each.views[0].uri) for key, each in segments.items() if key not in outcomes]
         failed = [key for key in segments if outcomes.get(key) == QUARANTINED and key not in self.quarantined]
         self.quarantined_before = [redact_uri(segments[key].views[0].uri) for key in failed]

@@ -78,7 +78,8 @@ class SegmentResult:
     """What became of a segment in this run.
 
     Args:
-        outcome: ``committed``, ``quarantined``, ``already_done`` (by another worker or run) or ``fatal`` (the run must stop).
+        outcome: ``committed``, ``quarantined``, ``already_done`` (by another worker or run, or deleted for good) or ``fatal``
+            (the run must stop).
         source: URI of the first view, without credentials. failure: for quarantined and fatal ones.
         faces_left_out: faces beyond the largest, which have no clip.
     """
@@ -130,10 +131,11 @@ def annotate_and_commit(
     segment = prepared.segment
 
     def work() -> SegmentResult:
-        if context.output.is_done(segment.segment_id):
+        if context.output.is_done(segment.segment_id) or context.output.is_deleted(segment):
             return _result(segment, ALREADY_DONE)
         annotated = [session().annotate(clip) for clip in prepared.clips]
-        commit(context.output, segment, annotated)
+        if not commit(context.output, segment, annotated):
+            return _result(segment, ALREADY_DONE)
         left_out = (prepared.clips[0].faces_left_out if prepared.clips else None) or 0
         committed = _result(segment, COMMITTED, clips=tuple(_clip_result(each) for each in annotated))
         return replace(committed, faces_left_out=left_out)
@@ -145,7 +147,7 @@ def annotate_and_commit(
 
 
 def commit(output: Output, segment: Segment, annotated: Sequence[AnnotatedClip]) -> bool:
-    """Commits the annotated clips of a segment as one; False if it was committed before."""
+    """Commits the annotated clips of a segment as one; False if it was committed before or deleted for good."""
     rows = [clip_rows(each.clip, each.sequence, each.quality, each.decision, output.provenance) for each in annotated]
     return output.commit(segment, rows)
 

@@ -37,7 +37,14 @@ def make_segment(number: int, sequence: str = "seq", views: int = 2, person: str
     return Segment(**(values | changes))
 
 
-def make_clip(segment: Segment, track: int = 0, with_vertices: bool = False, accepted: bool = True, empty: bool = False):
+def make_clip(
+    segment: Segment,
+    track: int = 0,
+    with_vertices: bool = False,
+    accepted: bool = True,
+    empty: bool = False,
+    source_hash: str = "ab" * 32,
+):
     """(clip, sequence, quality, decision) for one track; frames outside [start, stop) are context."""
     rng = np.random.default_rng(int(digest(segment.segment_id, track), 16) % 2**32)
     index = np.arange(segment.context_start, segment.context_stop)
@@ -65,7 +72,7 @@ def make_clip(segment: Segment, track: int = 0, with_vertices: bool = False, acc
         image_size=np.tile([640, 480], (grid[1], 1)),
         face_px=np.abs(numbers()) * 100,
         blur=np.abs(numbers()) * 50,
-        source_hash=tuple("ab" * 32 for _ in segment.views),
+        source_hash=tuple(source_hash for _ in segment.views),
         seconds={"decode": 0.25},
     )
     mesh = MeshSequence(

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import pickle
@@ -128,6 +129,47 @@ def test_other_rows_are_refused_with_the_difference_or_written_beside(tmp_path, 
     other = provenance(**(change | {"config": {"third": 3}}))
     assert Output.open(path, other, on_change="new_version").path == f"{path}.v3"
     assert Output.open(path, provenance(), on_change="new_version").path == path
+
+
+def test_a_lost_descriptor_lets_no_other_rows_in(tmp_path):
+    (segment,) = write(tmp_path, 1)
+    finalise(str(tmp_path))
+    for lost in (["dataset.json"], ["_descriptor.json"], ["dataset.json"]):
+        for name in lost:
+            (tmp_path / name).unlink()
+        with pytest.raises(UsageError, match="seed: 0 there, 1 now"):
+            Output.open(str(tmp_path), provenance(seed=1))
+        assert Output.open(str(tmp_path), provenance()).pending([segment]) == []
+    (tmp_path / "dataset.json").unlink()
+    (tmp_path / "_descriptor.json").unlink()
+    for seed in (0, 1):
+        with pytest.raises(UsageError, match="are lost"):
+            Output.open(str(tmp_path), provenance(seed=seed))
+    assert not (tmp_path / "dataset.json").exists()
+
+
+def _open(path, seed, start, agreed):
+    start.wait()
+    try:
+        Output.open(path, provenance(seed=seed))
+    except UsageError:
+        return
+    agreed.put(seed)
+
+
+def test_of_runs_that_begin_a_dataset_at_once_those_that_agree_go_on(tmp_path):
+    context = multiprocessing.get_context("fork")
+    for number in range(5):
+        path, start, agreed = str(tmp_path / str(number)), context.Barrier(6), context.SimpleQueue()
+        runs = [context.Process(target=_open, args=(path, i % 3, start, agreed)) for i in range(6)]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+            assert run.exitcode == 0
+        seeds = [agreed.get() for _ in range(2)]
+        assert agreed.empty()
+        assert seeds[0] == seeds[1] == json.loads((tmp_path / str(number) / "dataset.json").read_text())["seed"]
 
 
 def test_secrets_do_not_count_as_a_change(tmp_path):

@@ -1,18 +1,20 @@
 """The protocol on an S3-compatible server that runs in this process, undisturbed and with faults."""
 
 import concurrent.futures
+import io
 import subprocess
 import sys
 import time
 
 import boto3
+import pyarrow.parquet as pq
 import pytest
 
 import neuface_ray
-from neuface_ray.dataset import Output, OutputError, finalise, publish
+from neuface_ray.dataset import Output, OutputError, delete, finalise, publish
 from neuface_ray.dataset.storage import open_store
 from neuface_ray.dataset.verify import verify
-from tests.dataset.made import assert_holds, comparable, expected, make_rows, provenance, write
+from tests.dataset.made import assert_holds, comparable, expected, make_rows, make_segment, provenance, write
 from tests.s3_server import serve_s3
 
 
@@ -141,3 +143,32 @@ def test_uploads_that_killed_writers_left_are_ended(server):
 
 def uploads(client) -> list[str]:
     return [upload["Key"] for upload in client.list_multipart_uploads(Bucket="bucket").get("Uploads", [])]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05])
+def test_a_deletion_on_s3_also_among_faults(server, rate):
+    root, faults = f"s3://bucket/deletion{rate}", server.faults
+    segments = write(root, 4, quarantined=1)
+    publish(root)
+    late = make_segment(9, "seq0", person="person0")
+    Output.open(root, provenance("late")).commit(late, make_rows(late))
+    server.rate = rate
+    for _ in range(20):
+        try:
+            delete(root, person="person0")
+        except OutputError:
+            assert rate
+            continue
+        break
+    server.rate = 0.0
+    assert (server.faults > faults) is (rate > 0)
+    store, output = open_store(root), Output.open(root, provenance("again"))
+    assert set(output.outcomes([*segments, late]).values()) == {"committed", "deleted"}
+    assert output.pending([*segments, late]) == []
+    assert not output.commit(late, make_rows(late))
+    for name in store.names():
+        data = store.read(name)
+        assert b"person0" not in data, name
+        assert data[:4] != b"PAR1" or "person0" not in str(pq.read_table(io.BytesIO(data)).to_pylist()), name
+    assert neuface_ray.open(root).totals()["segments"] == {"committed": 2, "deleted": 4}
+    assert verify(root).sound

@@ -62,7 +62,7 @@ def test_files_are_sorted_have_statistics_and_a_sensible_size(tmp_path):
     assert_holds(neuface_ray.open(tmp_path), expected(segments))
 
 
-def test_small_parts_are_merged_and_names_do_not_depend_on_the_order_of_commits(tmp_path):
+def test_small_parts_are_merged_and_contents_do_not_depend_on_the_order_of_commits(tmp_path):
     segments = [make_segment(i) for i in range(6)]
     names = []
     for root, order in ((tmp_path / "a", segments), (tmp_path / "b", segments[::-1])):
@@ -70,7 +70,7 @@ def test_small_parts_are_merged_and_names_do_not_depend_on_the_order_of_commits(
         for segment in order:
             output.commit(segment, make_rows(segment))
         publish(output.store)
-        names.append(sorted(os.listdir(root / "frames")))
+        names.append([name.rpartition("-")[2] for name in os.listdir(root / "frames")])  # the beginning of the sha256
     assert names[0] == names[1]
     for i in range(6, 9):
         output.commit(make_segment(i), make_rows(make_segment(i)))
@@ -241,8 +241,7 @@ def test_deleting_a_person_reaches_every_file(tmp_path):
     assert set(neuface_ray.open(tmp_path).frames()["person"].to_pylist()) == {"person1"}
     publish(str(tmp_path))
     assert verify(str(tmp_path)).sound
-    with pytest.raises(UsageError, match="no segment with person='person0'"):
-        delete(str(tmp_path), person="person0")
+    assert set(delete(str(tmp_path), person="person0").values()) == {0}, "repeated: nothing is left to do"
     with pytest.raises(UsageError, match="name whom"):
         delete(str(tmp_path), name="x")
 

@@ -198,6 +198,7 @@ def _rewrite(root, table, change):
         ("frames", lambda t: t.append_column("extra", t["nme"]), "schema"),
         ("frames", lambda t: _changed(t, "frame_index", range(t.num_rows)), "frame_count"),
         ("frames", lambda t: _changed(t, "head_model", ["x/1/2"] * t.num_rows), "head_model"),
+        ("clips", lambda t: _changed(t, "seed", [7] * t.num_rows), "seed"),
         ("frames", lambda t: _changed(t, "clip_id", ["x"] * t.num_rows), "frame_count"),
         ("frames", lambda t: _changed(t, "clip_id", [None] * t.num_rows), "null_key"),
         ("clips", lambda t: t.slice(1), "row_count"),
@@ -220,10 +221,15 @@ def test_a_segment_in_two_parts(root):
 
 
 def test_descriptor(root):
-    (root / "dataset.json").write_text("{")
-    assert "descriptor" in codes(root)
+    first = json.loads((root / "dataset.json").read_text())
+    for damage in (lambda path: path.write_text("{"), Path.unlink):
+        damage(root / "dataset.json")
+        assert codes(root) == ["descriptor_lost"]
+        assert codes(root, repair=True) == []
+        assert json.loads((root / "dataset.json").read_text()) == first
+    (root / "_descriptor.json").unlink()
     (root / "dataset.json").unlink()
-    assert "descriptor" in codes(root)
+    assert codes(root, repair=True) == ["descriptor"]
     with pytest.raises(UsageError, match="not a dataset"):
         verify(str(root / "nowhere"))
 
@@ -240,7 +246,8 @@ def test_command_line(root, capsys):
     assert "72 rows in" not in capsys.readouterr().out
     assert main(["delete", str(root), "person=person0"]) == 0
     assert "pictures elsewhere" in capsys.readouterr().out
-    assert main(["delete", str(root), "person=person0"]) == 2
+    assert main(["delete", str(root), "person=person0"]) == 0
+    assert "deleted 0 frames" in capsys.readouterr().out
     assert main(["delete", str(root), "person1"]) == 2
     assert set(neuface_ray.open(root).frames()["person"].to_pylist()) == {"person1"}
     flip(first(root, "frames"))
