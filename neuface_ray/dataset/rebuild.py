@@ -53,14 +53,14 @@ def rebuild_snapshot(store: Store, accept_loss: bool = False) -> Snapshot:
             groups.setdefault(public_part(name)[1], []).append(name)
     found: _Found = []
     readable: set[str] = set()
-    whole = [part for part in base.parts if all(store.exists(file.path) for file in part.files.values())]
-    found += [(part, _listed_outcomes(store, part)) for part in whole]
+    intact = [part for part in base.parts if all(store.exists(file.path) for file in part.files.values())]
+    found += [(part, _listed_outcomes(store, part)) for part in intact]
     for part_name in sorted(groups):
         files = [file for name in groups[part_name] if (file := _read_file(store, name))]
         found += _fitting_parts(part_name, files)
         readable |= _readable_segments(files)
     for part in base.parts:
-        if part not in whole:
+        if part not in intact:
             found += _still_needed(store, part, found)
     parts = _without_repetitions(found)
     covered = {segment_id for part, outcomes in found for segment_id in outcomes}
