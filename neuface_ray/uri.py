@@ -42,7 +42,8 @@ class _Parts(NamedTuple):
 class SourceUri(str):
     """A URI as it may be shown, see :func:`redact_uri`, that remembers how it is opened.
 
-    ``address`` is what was given and survives pickling. A copy made from the text alone has no credentials and cannot be opened
+    ``address`` is what was given and survives pickling. Two that look alike are equal if nothing tells their sources apart
+    (:func:`uri_identity`). A copy made from the text alone has no credentials and cannot be opened
     with them.
     """
 
@@ -53,6 +54,15 @@ class SourceUri(str):
         uri = super().__new__(cls, redact_uri(address) if "://" in address else address)
         uri.address = address
         return uri
+
+    def __eq__(self, other: object) -> bool:
+        same = str.__eq__(self, other)
+        return same and uri_identity(self) == uri_identity(other) if isinstance(other, SourceUri) else same
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return SourceUri, (self.address,)

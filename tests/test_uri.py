@@ -34,6 +34,13 @@ def test_a_source_uri_shows_nothing_and_opens_everything() -> None:
     assert (copy, copy.address) == (uri, SIGNED)
 
 
+def test_addresses_that_look_alike_are_told_apart() -> None:
+    first, second, signed = (SourceUri(f"https://h/x.mp4?part={part}") for part in ("1", "2", "1&sig=abc"))
+    assert len({first, second, signed}) == 2
+    assert first == signed != second
+    assert str(first) == str(second) == "https://h/x.mp4" == first
+
+
 def test_both_forms_of_a_signed_address_are_written_alike() -> None:
     assert redact_uri(SourceUri(SIGNED)) == redact_uri(SIGNED) == "https://host.org/a%20b.mp4"
     assert redact_text(f"cannot open {SourceUri(SIGNED)}") == "cannot open https://host.org/a%20b.mp4"
