@@ -43,8 +43,7 @@ class SourceUri(str):
     """A URI as it may be shown, see :func:`redact_uri`, that remembers how it is opened.
 
     ``address`` is what was given and survives pickling. Two that look alike are equal if nothing tells their sources apart
-    (:func:`uri_identity`). A copy made from the text alone has no credentials and cannot be opened
-    with them.
+    (:func:`uri_identity`). A copy made from the text alone has no credentials and cannot be opened with them.
     """
 
     address: str
