@@ -81,7 +81,7 @@ def tiny_dataset(tiny_video, tmp_path_factory) -> Path:
     from neuface_ray.pipeline.work import commit
 
     folder = tmp_path_factory.mktemp("dataset") / "tiny"
-    config = load(AnnotateConfig, None, [f"input={tiny_video}", f"output={folder}", *FAST_FIT])
+    config = load(AnnotateConfig, "neuface", [f"input={tiny_video}", f"output={folder}", *FAST_FIT])
     session = AnnotationSession.load(config)
     output = Output.open(str(folder), provenance(config, session, "test"))
     for segment in plan(config.input, session.media):
