@@ -79,3 +79,10 @@ class ResNet50(nn.Module):
 def _layer(channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
     rest = [Bottleneck(width * EXPANSION, width, 1) for _ in range(blocks - 1)]
     return nn.Sequential(Bottleneck(channels, width, stride), *rest)
+
+
+def freeze_batchnorm(module: nn.Module) -> None:
+    """Keep every batch normalisation below ``module`` at its stored statistics, without gradients; call it after ``train``."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval().requires_grad_(False)

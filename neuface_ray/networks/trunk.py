@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from neuface_ray.errors import UsageError
 from neuface_ray.networks.hourglass import IMAGE_MEAN, IMAGE_STD
-from neuface_ray.networks.resnet import ResNet50
+from neuface_ray.networks.resnet import ResNet50, freeze_batchnorm
 from neuface_ray.networks.weight_file import load_strict, read_tensors
 
 WIDTHS, DEPTHS, STEM_WIDTH = (48, 96, 192, 320), (2, 2, 2, 2), 24
@@ -57,7 +57,7 @@ class Trunk(nn.Module):
         last = -1 if frozen_to is None else self.stages.index(frozen_to)
         for name in self.stages[: last + 1]:
             getattr(self, name).requires_grad_(False)
-        self._hold_batchnorm()
+        freeze_batchnorm(self)
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images - self.mean) / self.std
@@ -67,13 +67,8 @@ class Trunk(nn.Module):
 
     def train(self, mode: bool = True) -> Trunk:
         super().train(mode)
-        self._hold_batchnorm()
+        freeze_batchnorm(self)
         return self
-
-    def _hold_batchnorm(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval().requires_grad_(False)
 
     def _load_packaged(self) -> None:
         if self.kind != "compact":

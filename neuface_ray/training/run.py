@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import neuface_ray
 from neuface_ray.errors import ModelFileError, NeufaceError, UsageError
 from neuface_ray.former import complete, differing
 from neuface_ray.heads import load_head
@@ -35,6 +34,7 @@ from neuface_ray.training.summary import TrainingSummary
 from neuface_ray.training.synthetic import make_faces
 from neuface_ray.training.worker_context import POSITION, WorkerContext
 from neuface_ray.uri import content_hash
+from neuface_ray.version import code_version
 
 SETTINGS, SUMMARY, WEIGHTS, CHECKPOINTS = "config.json", "summary.json", "model.safetensors", "checkpoints"
 START = "start.safetensors"
@@ -238,7 +238,7 @@ def _finish(
         "head_model": parts.head_model,
         "recipe": config.recipe,
         "config_hash": config.hash,
-        "code_version": neuface_ray.__version__,
+        "code_version": code_version(),
         "data": sorted({Path(shard.dataset).name for shard in parts.train}),
         "scores": state["scores"],
     }

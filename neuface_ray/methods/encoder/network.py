@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from neuface_ray.geometry.rotations import matrix_to_rotvec, rotation_6d_to_matrix
 from neuface_ray.heads.parameters import HeadParameters
-from neuface_ray.networks.resnet import ResNet50
+from neuface_ray.networks.resnet import ResNet50, freeze_batchnorm
 from neuface_ray.networks.trunk import WIDTHS, compact_stages
 from neuface_ray.types import POSE_SIZE
 
@@ -73,18 +73,13 @@ class Encoder(nn.Module):
             moving = moving or name == stage
             for module in self.stage_modules(name):
                 module.requires_grad_(moving)
-        self._hold_batchnorm()
+        freeze_batchnorm(self)
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)
-        self._hold_batchnorm()
+        freeze_batchnorm(self)
         return self
-
-    def _hold_batchnorm(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval().requires_grad_(False)
 
     def features(self, crops: Tensor) -> Tensor:
         """Output of the stages below the lowest trainable one; the crops themselves when everything moves."""
@@ -128,7 +123,7 @@ class DecaEncoder(Encoder):
     def __init__(self):
         super().__init__(224, "FLAME", (*ResNet50.stages, "layers"))
         self.E_flame = RegressorNet(sum(DECA_PARTS.values()))
-        self._hold_batchnorm()
+        freeze_batchnorm(self)
 
     def run(self, stage: str, x: Tensor) -> Tensor:
         return self.E_flame.run(stage, x)
@@ -152,7 +147,7 @@ class EmocaEncoder(Encoder):
         super().__init__(224, "FLAME", (*ResNet50.stages, "layers"))
         self.E_flame = RegressorNet(sum(DECA_PARTS.values()))
         self.E_expression = RegressorNet(n_expression_outputs)
-        self._hold_batchnorm()
+        freeze_batchnorm(self)
 
     def run(self, stage: str, x: Tensor) -> Tensor:
         coarse, expression = (x, x) if stage == self.stages[0] else x.unbind(1)
