@@ -26,6 +26,7 @@ from neuface_ray.heads import load_head
 from neuface_ray.methods.recipe import Recipe, SampleSpec, StepContext
 from neuface_ray.methods.registry import build_recipe
 from neuface_ray.networks.weight_file import present_names
+from neuface_ray.training.checkpoints import newest_state, write_state, write_text
 from neuface_ray.training.config import TrainConfig
 from neuface_ray.training.optimisation import Average, Optimiser, learning_rate
 from neuface_ray.training.run_log import RunLog
@@ -33,7 +34,6 @@ from neuface_ray.training.samples import Sample
 from neuface_ray.training.stream import read_some, stack
 from neuface_ray.training.worker_context import POSITION, WorkerContext
 
-STATE = "state.pt"
 PREFETCHED_BATCHES = 2
 
 
@@ -157,7 +157,7 @@ def _checkpoint(
                 "optimiser": optimiser.state_dict(),
                 "scores": scores,
             }
-            torch.save(state, Path(folder) / STATE)
+            write_state(Path(folder), state)
             checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report({"step": step} | scores, checkpoint=checkpoint)
 
@@ -168,30 +168,20 @@ def _note_position(settings: WorkerContext, group: int, step: int, workers: int)
     Ray registers a checkpoint shortly after its report returns, so at the time of one report only the checkpoint before it is
     sure to be the one, or older than the one, from which a dead training resumes.
     """
-    note = settings.folder / (POSITION + ".new")
-    note.write_text(json.dumps({"samples": step * (settings.config.batch // group) * workers}))
-    note.replace(settings.folder / POSITION)
+    write_text(settings.folder / POSITION, json.dumps({"samples": step * (settings.config.batch // group) * workers}))
 
 
 def _restore(network: nn.Module, average: Average, optimiser: Optimiser, config: TrainConfig) -> int:
-    """Loads the last checkpoint, if any; returns the number of steps done."""
+    """Loads the last whole checkpoint, if any; returns the number of steps done."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return 0
     with checkpoint.as_directory() as folder:
-        state = read_state(Path(folder), config.recipe)
+        state = newest_state(Path(folder), config.recipe)
     network.load_state_dict(present_names(network, state["network"]))
     average.network.load_state_dict(present_names(network, state["average"]))
     optimiser.load_state_dict(state["optimiser"])
     return state["step"]
-
-
-def read_state(folder: Path, recipe: str) -> dict[str, Any]:
-    """The content of a checkpoint. Raises NeufaceError if it is of another recipe."""
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    if state["recipe"] != recipe:
-        raise NeufaceError(f"{folder} is a checkpoint of recipe {state['recipe']}, not of {recipe}")
-    return state
 
 
 class ThroughputMeter:

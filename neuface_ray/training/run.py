@@ -26,6 +26,7 @@ from neuface_ray.methods.registry import build_recipe
 from neuface_ray.networks.weight_file import present_names
 from neuface_ray.ray_session import RayConfig, ray_session
 from neuface_ray.renamed import translate
+from neuface_ray.training.checkpoints import read_state, write_text
 from neuface_ray.training.config import FILES, TrainConfig
 from neuface_ray.training.model_card import write_card
 from neuface_ray.training.run_log import progress_line, read_log
@@ -62,7 +63,7 @@ def run(config: TrainConfig) -> TrainingSummary:
         if config.synthetic.count:
             parts = _split(config, [*data, make_faces(config.synthetic, config.head)], recipe)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
+        write_text(folder / SETTINGS, json.dumps(settings, indent=1))
         start = starting_weights(config, folder, recipe, network, parts)
         started = time.perf_counter()
         with _progress(folder, config.steps):
@@ -131,16 +132,19 @@ def _absolute(path: str) -> str:
 
 def for_workers(config: TrainConfig, recipe: Recipe) -> TrainConfig:
     """The configuration with paths that workers, which run in folders of their own, understand."""
-    return config.with_recipe_settings(
-        {key.removeprefix(f"{recipe.name}."): _absolute(path) for key, path in recipe.files().items()}
-    )
+    head = _absolute(config.head) if os.path.exists(config.head) else config.head
+    files = {key.removeprefix(f"{recipe.name}."): _absolute(path) for key, path in recipe.files().items()}
+    return replace(config, head=head).with_recipe_settings(files)
 
 
 def _check_folder(folder: Path, ours: dict[str, Any], config: TrainConfig) -> None:
     """The output folder must be new, empty, or belong to the same training."""
     settings = folder / SETTINGS
     if settings.is_file():
-        theirs = complete(translate(json.loads(settings.read_text())), config.former_result_settings())
+        theirs = _read_settings(settings)
+        if theirs is None:
+            return
+        theirs = complete(translate(theirs), config.former_result_settings())
         theirs.setdefault(FILES, ours.get(FILES, {}))  # trainings of earlier versions do not say
         different = differing(theirs, {FILES: {}} | ours)
         if different:
@@ -149,8 +153,26 @@ def _check_folder(folder: Path, ours: dict[str, Any], config: TrainConfig) -> No
                 f"from its weights, set init={folder / WEIGHTS}"
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    continued = any((folder / CHECKPOINTS).glob("checkpoint_*"))  # whose settings the user removed, as the message says
+    if folder.is_dir() and any(folder.iterdir()) and not continued:
         raise UsageError(f"output={folder} is not empty and holds no training; choose another folder")
+
+
+def _read_settings(path: Path) -> dict[str, Any] | None:
+    """The settings of the training in a folder; None if they are damaged and there is no checkpoint to continue from.
+
+    Raises:
+        UsageError: they are damaged, and there are checkpoints.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        if any((path.parent / CHECKPOINTS).glob("checkpoint_*")):
+            raise UsageError(
+                f"{path} is damaged ({error}), so it cannot be compared with the present settings. If they are those of this "
+                "training, remove that file and the folder continues; else choose another output"
+            ) from error
+        return None
 
 
 def _with_enough_cpus(config: TrainConfig) -> RayConfig:
@@ -166,7 +188,7 @@ def _fit(settings: WorkerContext, recipe: Recipe) -> dict[str, Any]:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from neuface_ray.training.loop import read_state, train_worker
+    from neuface_ray.training.loop import train_worker
 
     config, where = settings.config, settings.config.ray
     gpu = ray.cluster_resources().get("GPU", 0) >= where.workers if where.gpu is None else where.gpu
@@ -200,7 +222,10 @@ def _fit(settings: WorkerContext, recipe: Recipe) -> dict[str, Any]:
 def _rest_of(stream: Stream, folder: Path) -> Any:
     """The stream from where the last checkpoint stands; called whenever workers are started."""
     note = folder / POSITION
-    skipped = json.loads(note.read_text())["samples"] if note.is_file() else 0
+    try:
+        skipped = json.loads(note.read_text())["samples"]
+    except (FileNotFoundError, ValueError, KeyError):
+        skipped = 0  # the first samples are seen again
     return replace(stream, skipped=min(skipped, stream.total)).dataset()
 
 
@@ -245,8 +270,7 @@ def _finish(
     facts |= recipe.facts(network)
     recipe.save(network, folder / WEIGHTS, facts)
     write_card(folder / "MODEL_CARD.md", config, summary, facts)
-    (folder / (SUMMARY + ".new")).write_text(json.dumps(vars(summary), indent=1))
-    (folder / (SUMMARY + ".new")).replace(folder / SUMMARY)
+    write_text(folder / SUMMARY, json.dumps(vars(summary), indent=1))
     return summary
 
 
