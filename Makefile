@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment on first use; it needs Python >= 3.11 with pip, and make.
 #   make demo     annotate a short real video and look at the result
 #   make test     the whole test suite
-#   make test-all the same, the oldest Ray that is allowed, and the wheel in a new environment
+#   make test-all the same, what takes minutes, the oldest Ray that is allowed, and the wheel in a new environment
 #   make lint     style and format check        make format   apply them
 #   make clean    remove the environments, the demo's data and its outputs
 #   make constraints   choose the newest versions that pyproject.toml allows and write them to constraints.txt
@@ -13,7 +13,7 @@ BIN := .venv/bin
 OLD := .venv-lowest-ray
 LOWEST_RAY := $(shell sed -n 's/.*"ray\[.*\]>=\([0-9.]*\),.*/\1/p' pyproject.toml)
 
-.PHONY: demo test test-all test-lowest-ray test-wheel lint format clean constraints
+.PHONY: demo test test-all test-long test-lowest-ray test-wheel lint format clean constraints
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
@@ -22,7 +22,10 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 # What is too slow for every change; a further slow check is a target of its own, added here.
-test-all: test test-lowest-ray test-wheel
+test-all: test test-long test-lowest-ray test-wheel
+
+test-long: .venv/installed
+	$(BIN)/python -m pytest -m long
 
 test-lowest-ray: $(OLD)/installed
 	$(OLD)/bin/python -m pytest tests/end_to_end/test_annotate_command.py tests/training/test_run.py tests/pipeline

@@ -22,6 +22,7 @@ def test_killed_annotators_and_drivers_lose_and_double_nothing(seed: int, videos
     assert not (difference := compare(tmp_path / "out", undisturbed)), difference
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_node_loses_and_doubles_nothing(videos: Path, undisturbed: Path, tmp_path: Path):

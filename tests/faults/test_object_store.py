@@ -18,6 +18,7 @@ UNLIKE = (*TIMING_COLUMNS, "segment_id", "clip_id", "sequence_id", "source_uri",
 """Columns that tell where the media lie, or differ between runs."""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_from_s3_to_s3(videos: Path, undisturbed: Path, tmp_path: Path):
     with serve_s3("bucket") as server:

@@ -108,6 +108,7 @@ def test_a_training_learns_exports_and_is_not_repeated(ray_cluster, single_views
         )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_workers_survive_the_death_of_one_and_of_the_driver(single_views, tmp_path):
